@@ -1,0 +1,45 @@
+"""Write files so that nobody ever finds half of one: to a temporary name first, then rename."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headsplat.errors import HeadsplatError
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` on success, delete it on any failure.
+
+    The temporary name keeps the suffix, so that writers which choose a format by suffix work.
+
+    Raises:
+        HeadsplatError: the folder cannot be written, or the disk is full.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise HeadsplatError(f"{target} is a folder; give the name of a file to write.")
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise HeadsplatError(
+            f"Cannot write {target} ({error.strerror}); choose another place for the output."
+        ) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes private files; give the result the permissions an ordinary write would have.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise HeadsplatError(f"Cannot write {target} ({error.strerror}); free some space or choose another place.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
