@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from headsplat.errors import HeadsplatError
-from headsplat.gaussians import Gaussians, axis_angle_to_matrix, axis_angle_to_quat, matrix_to_quat, quat_multiply
+from headsplat.gaussians import (
+    Gaussians,
+    axis_angle_to_matrix,
+    axis_angle_to_quat,
+    matrix_to_quat,
+    quat_multiply,
+)
 
 
 @dataclass(frozen=True)
@@ -117,12 +123,16 @@ class Avatar:
         if isinstance(expression, Mapping):
             for name, value in expression.items():
                 if name not in self.expressions:
-                    raise HeadsplatError(f"There is no expression named {name!r}; `headsplat info` lists those of an avatar.")
+                    raise HeadsplatError(
+                        f"There is no expression named {name!r}; `headsplat info` lists those of an avatar."
+                    )
                 out[self.expressions.index(name)] = value
         else:
             values = np.asarray(expression, np.float32)
             if values.shape != out.shape:
-                raise HeadsplatError(f"Expected {len(out)} expression weights, got an array of shape {values.shape}.")
+                raise HeadsplatError(
+                    f"Expected {len(out)} expression weights, got an array of shape {values.shape}."
+                )
             out[:] = values
         if not np.isfinite(out).all():
             raise HeadsplatError("An expression weight is not a finite number; check the motion.")
@@ -143,7 +153,9 @@ class Avatar:
         rotations = rotations or {}
         for name in rotations:
             if name not in self.joints:
-                raise HeadsplatError(f"There is no joint named {name!r}; this avatar has {', '.join(self.joints)}.")
+                raise HeadsplatError(
+                    f"There is no joint named {name!r}; this avatar has {', '.join(self.joints)}."
+                )
         world = np.zeros((len(self.joints), 4, 4))
         out = np.zeros_like(world)
         for j, name in enumerate(self.joints):
@@ -190,7 +202,9 @@ class Avatar:
             means, quats = self._skin(means, quats, self.joint_transforms(rotations, root))
         return Gaussians(means, quats, scales, opacities, features)
 
-    def _skin(self, means: np.ndarray, quats: np.ndarray, transforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _skin(
+        self, means: np.ndarray, quats: np.ndarray, transforms: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         blended = np.einsum("nk,nkij->nij", self.skin_weights, transforms[self.skin_joints, :3])
         joint_quats = matrix_to_quat(transforms[:, :3, :3])[self.skin_joints]
         # q and -q are one rotation: align the signs with the first joint's before averaging.

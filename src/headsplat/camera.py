@@ -14,7 +14,6 @@ import numpy as np
 Array = Any  # numpy.ndarray or torch.Tensor; nouns hold either, renderers pick by type
 
 
-
 @dataclass(frozen=True)
 class Camera:
     """One pinhole camera.

@@ -40,6 +40,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
     except OSError as error:
-        raise HeadsplatError(f"Cannot write {target} ({error.strerror}); free some space or choose another place.") from error
+        raise HeadsplatError(
+            f"Cannot write {target} ({error.strerror}); free some space or choose another place."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -46,9 +46,13 @@ class Gaussians:
             value = getattr(self, field.name)
             shape = wanted.get(field.name, (n, *value.shape[1:]))
             if tuple(value.shape) != shape or (field.name == "features" and value.ndim != 2):
-                raise HeadsplatError(f"{name} has {field.name} of shape {tuple(value.shape)}, not {shape}; it is damaged.")
+                raise HeadsplatError(
+                    f"{name} has {field.name} of shape {tuple(value.shape)}, not {shape}; it is damaged."
+                )
             if isinstance(value, np.ndarray) and not np.isfinite(value).all():
-                raise HeadsplatError(f"{name} has {field.name} that are not finite numbers (NaN or infinity); it is damaged.")
+                raise HeadsplatError(
+                    f"{name} has {field.name} that are not finite numbers (NaN or infinity); it is damaged."
+                )
         return self
 
 
@@ -111,7 +115,12 @@ def matrix_to_quat(matrices: np.ndarray) -> np.ndarray:
     d, e, f = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
     s0, s1, s2, s3 = np.moveaxis(squares, -1, 0)
     candidates = np.stack(
-        [np.stack([s0, a, b, c], -1), np.stack([a, s1, d, e], -1), np.stack([b, d, s2, f], -1), np.stack([c, e, f, s3], -1)],
+        [
+            np.stack([s0, a, b, c], -1),
+            np.stack([a, s1, d, e], -1),
+            np.stack([b, d, s2, f], -1),
+            np.stack([c, e, f, s3], -1),
+        ],
         -2,
     )
     best = np.take_along_axis(candidates, squares.argmax(-1)[..., None, None], -2)[..., 0, :]
