@@ -13,14 +13,6 @@ JOINT_REST = np.array(
     [[0, -0.25, -0.02], [0, -0.1, -0.01], [0, 0, 0], [0, 0.0, 0.02], [0.03, 0.06, 0.08], [-0.03, 0.06, 0.08]],
     np.float32,
 )
-ARKIT_SAMPLE = (
-    "jawOpen",
-    "mouthSmileLeft",
-    "mouthSmileRight",
-    "eyeBlinkLeft",
-    "eyeBlinkRight",
-    "browInnerUp",
-)
 
 
 def make_avatar(

@@ -13,12 +13,12 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headsplat"
 
 # Each part may import only parts to its left. A new part has to be given its place here.
 ORDER = (
-    "errors files camera gaussians head losses motion takes raster nets clip avatar avatar_file playback data "
-    "track methods evaluate train reconstruct export web pictures doctor cli"
+    "errors files tensor_file camera gaussians head losses motion takes raster nets clip avatar avatar_file "
+    "playback data track methods evaluate train reconstruct export web contact_sheet doctor cli"
 ).split()
 
 HEAVY = {
-    "torch", "mediapipe", "cv2", "scipy", "skimage", "pymatting", "matplotlib", "jax", "numba", "gsplat", "anny",
+    "torch", "mediapipe", "cv2", "scipy", "skimage", "pymatting", "matplotlib", "jax", "numba", "gsplat",
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ class SparseOffsets:
     Attributes:
         starts: (E + 1,) int64; rows `starts[e]:starts[e + 1]` belong to expression e.
         index: (M,) int32 Gaussian of each row, ascending within an expression.
-        values: (M, k) float16 change at weight 1.
+        values: (M, k) float32 (or float16) change at weight 1.
     """
 
     starts: np.ndarray
@@ -38,7 +38,7 @@ class SparseOffsets:
         keep = np.abs(dense).max(-1) > threshold
         starts = np.concatenate([[0], np.cumsum(keep.sum(1))]).astype(np.int64)
         _, index = np.nonzero(keep)
-        return SparseOffsets(starts, index.astype(np.int32), dense[keep].astype(np.float16))
+        return SparseOffsets(starts, index.astype(np.int32), dense[keep].astype(np.float32))
 
     def to_dense(self, count: int) -> np.ndarray:
         """(E, N, k) float32 with zeros where nothing is stored; N = `count`."""
@@ -178,7 +178,7 @@ class Avatar:
         rotations: Mapping[str, Any] | None = None,
         root: np.ndarray | None = None,
     ) -> Gaussians:
-        """The avatar's Gaussians in one pose: blendshapes, then linear blend skinning of centres and rotations.
+        """The Gaussians in one pose: blendshapes, then linear blend skinning of centres and rotations.
 
         Args:
             expression: weights by name, or (E,) in the avatar's order.

@@ -70,7 +70,7 @@ class Camera:
             pitch: radians; positive moves the camera up.
             target: (3,) world point in the middle of the image, metres.
             distance: metres from `target`.
-            focal: pixels; default 3.1 times the height, a portrait lens that fits head and shoulders at 1.3 m.
+            focal: pixels; default 3.1 times the height: head and shoulders at 1.3 m, as with a portrait lens.
             width: pixels.
             height: pixels.
         """
