@@ -1,0 +1,1 @@
+"""Parametric heads: the bundled free head and FLAME behind one model."""

@@ -1,0 +1,80 @@
+"""The bundled free head: MakeHuman's bust as a statistical model with the 52 ARKit expressions."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from headsplat.errors import HeadsplatError
+from headsplat.head.arkit import mirror_order
+from headsplat.head.model import HeadModel
+from headsplat.head.subdivide import subdivide
+
+ASSET = Path(__file__).parent / "assets" / "free_head.npz"
+_FLIP = np.array([-1, 1, 1], np.float32)
+
+
+@lru_cache(maxsize=3)
+def load_free_head(level: int = 0) -> HeadModel:
+    """The free head; the same object on every call, so do not write into its arrays.
+
+    Args:
+        level: midpoint subdivisions, 0, 1 or 2: about 6, 25 or 100 thousand vertices.
+
+    Raises:
+        HeadsplatError: the level is not 0, 1 or 2, or the asset is missing or damaged.
+    """
+    if level not in (0, 1, 2):
+        raise HeadsplatError(f"The free head has subdivision levels 0, 1 and 2, not {level}.")
+    if level:
+        return subdivide(load_free_head(level - 1))
+    try:
+        with np.load(ASSET, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise HeadsplatError(f"Cannot read {ASSET}; install headsplat again.") from error
+
+    mirror = stored["mirror"].astype(np.int32)
+    half = stored["half"].astype(np.int32)
+    names = tuple(stored["expression_names"].tolist())
+    joint_names = tuple(stored["joint_names"].tolist())
+    sign = np.where(stored["shape_symmetric"], 1, -1).astype(np.float32)[:, None, None]
+    swapped = [joint_names.index(_swap_joint(name)) for name in joint_names]
+
+    def whole(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        out = np.empty((*left.shape[:-2], len(mirror), left.shape[-1]), np.float32)
+        # The sagittal plane is its own mirror image: write the right side first, so that the left wins there.
+        out[..., mirror[half], :] = right
+        out[..., half, :] = left
+        return out
+
+    template, shape = stored["template"], stored["shape_basis"].astype(np.float32)
+    expression = stored["expression_basis"].astype(np.float32)
+    weights = stored["skin_weights"].astype(np.float32)
+    weights /= weights.sum(1, keepdims=True)
+    return HeadModel(
+        template=whole(template, template * _FLIP),
+        shape_basis=whole(shape, shape * (_FLIP * sign)),
+        shape_symmetric=stored["shape_symmetric"],
+        expression_basis=whole(expression, expression[list(mirror_order(names))] * _FLIP),
+        expression_names=names,
+        joint_template=stored["joint_template"],
+        joint_shape=stored["joint_shape"],
+        joint_names=joint_names,
+        parents=stored["parents"].astype(np.int32),
+        skin_weights=whole(weights, weights[:, swapped]),
+        faces=stored["faces"].astype(np.int32),
+        uv=(stored["uv"] / np.float32(65534) + np.array([0.5, 0], np.float32)).astype(np.float32),
+        uv_faces=stored["uv_faces"].astype(np.int32),
+        face_part=stored["face_part"],
+        part_names=tuple(stored["part_names"].tolist()),
+        mirror=mirror,
+        landmark_faces=stored["landmark_faces"].astype(np.int32),
+        landmark_barycentrics=stored["landmark_barycentrics"],
+    )
+
+
+def _swap_joint(name: str) -> str:
+    return {"left_eye": "right_eye", "right_eye": "left_eye"}.get(name, name)
