@@ -1,0 +1,1 @@
+"""Reading and writing pictures, video and the data sets of the field."""

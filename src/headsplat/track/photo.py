@@ -1,0 +1,204 @@
+"""One photo into one tracked frame: detect, crop, fit, cut out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from headsplat.camera import Camera, intrinsics
+from headsplat.clip import Frame
+from headsplat.errors import HeadsplatError
+from headsplat.track import landmarks as lm
+
+CROP = 2.8
+"""Side of the crop over the height of the face: holds an updo and the shoulders, wastes few pixels."""
+MAX_YAW = np.radians(65)
+MAX_ERROR = 0.05
+"""A mean landmark error above this (share of the outer-eye distance) is not a face that the model explains."""
+_READ_SIZE = 4096
+
+
+def track_photo(
+    photo: str | os.PathLike[str] | np.ndarray, *, face: int | None = None, size: int = 512
+) -> Frame:
+    """Track the person in a photo.
+
+    Args:
+        photo: a file, or an image (H, W, 3) float 0..1 or uint8.
+        face: which face if there are several, counted from the left; 1 is the first.
+        size: side of the square crop, pixels.
+
+    Returns:
+        The tracked frame. World = the bust at rest; the head turns by the neck and head joints.
+
+    Raises:
+        HeadsplatError: unreadable file, no face, several faces, too small, turned too far, or not explainable.
+    """
+    from headsplat.data.image import read_image
+    from headsplat.track.detect import detect_face
+    from headsplat.track.fit import fit_frames, landmark_errors
+    from headsplat.track.matte import estimate_matte
+    from headsplat.track.points import face_points
+    from headsplat.track.torso import head_angles
+
+    if isinstance(photo, np.ndarray):
+        image, source = _as_float(photo), hashlib.sha256(np.ascontiguousarray(photo).tobytes()).hexdigest()
+    else:
+        image = read_image(photo, longest=_READ_SIZE)
+        source = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
+    landmarks = detect_face(image, face=face)
+    crop = crop_around(landmarks, size)
+    picture, valid = warp(image, crop, size)
+    landmarks = landmarks @ crop[:, :2].T + crop[:, 2]
+    points, centre = face_points(), np.full(2, size / 2)
+    fit = fit_frames(points, landmarks[None], centre)
+    error = float(landmark_errors(points, fit, landmarks[None], centre).mean())
+    yaw = head_angles(fit.poses[0].rotation)[0]
+    if abs(yaw) > MAX_YAW:
+        raise HeadsplatError(
+            f"The face is turned {abs(np.degrees(yaw)):.0f} degrees to the side; use a photo turned less than 65."
+        )
+    if error > MAX_ERROR:
+        raise HeadsplatError(
+            "What looks like a face does not fit a head; use a clearer photo of a human face."
+        )
+    alpha, foreground = estimate_matte(picture, landmarks, valid)
+    return build_frame(
+        fit,
+        picture,
+        alpha,
+        foreground,
+        valid,
+        landmarks,
+        crop,
+        error,
+        confidence_of(error, yaw, landmarks, crop),
+        source,
+    )
+
+
+def crop_around(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """(2, 3) affine map from the picture to a square crop of `size` pixels around a face (478, 2)."""
+    height = lm.face_height(landmarks)
+    centre = landmarks[: lm.MESH].mean(0) + [0, 0.10 * height]
+    scale = size / (CROP * height)
+    return np.array([[scale, 0, size / 2 - scale * centre[0]], [0, scale, size / 2 - scale * centre[1]]])
+
+
+def warp(image: np.ndarray, crop: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the crop out of a picture, filtered when it shrinks.
+
+    Args:
+        image: (H, W, 3) float32.
+        crop: (2, 3) affine map with a common scale and no rotation.
+        size: side of the result, pixels.
+
+    Returns:
+        The crop (size, size, 3) float32 with repeated edges, and (size, size) bool: inside the picture.
+    """
+    import cv2
+
+    # The map speaks of pixel edges (centres at .5); OpenCV of pixel centres at integers.
+    scale = crop[0, 0]
+    x0, y0 = -crop[:, 2] / scale
+    extent = size / scale
+    low = np.floor([x0, y0]).astype(int) - 4
+    high = np.ceil([x0 + extent, y0 + extent]).astype(int) + 4
+    inside_low, inside_high = np.maximum(low, 0), np.minimum(high, image.shape[1::-1])
+    part = image[inside_low[1] : inside_high[1], inside_low[0] : inside_high[0]]
+    shrink = max(1, int(np.floor(1 / scale)))
+    matrix = np.array([[scale, 0, 0], [0, scale, 0]])
+    matrix[:, 2] = crop[:, 2] + scale * (inside_low + 0.5) - 0.5
+    if shrink > 1:  # average whole blocks first, then resample by less than two
+        part, matrix = _blocks(part, matrix, shrink)
+    soft = matrix[0, 0] < 0.8
+    if soft:
+        part = cv2.GaussianBlur(part, (0, 0), 0.35 / matrix[0, 0])
+    out = cv2.warpAffine(
+        part,
+        matrix,
+        (size, size),
+        flags=cv2.INTER_LINEAR if soft else cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    pixels = (np.arange(size) + 0.5) / scale
+    valid_x = (pixels + x0 >= 0) & (pixels + x0 <= image.shape[1])
+    valid_y = (pixels + y0 >= 0) & (pixels + y0 <= image.shape[0])
+    return np.clip(out, 0, 1).astype(np.float32), valid_y[:, None] & valid_x[None]
+
+
+def _blocks(part: np.ndarray, matrix: np.ndarray, by: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means of `by` x `by` blocks, and the map for them."""
+    import cv2
+
+    height, width = part.shape[0] // by * by, part.shape[1] // by * by
+    part = cv2.resize(part[:height, :width], (width // by, height // by), interpolation=cv2.INTER_AREA)
+    out = matrix.copy()
+    out[:, :2] *= by
+    out[:, 2] += matrix[0, 0] * (by - 1) / 2
+    return part, out
+
+
+def confidence_of(error: float, yaw: float, landmarks: np.ndarray, crop: np.ndarray) -> float:
+    """0..1 from the landmark error, the turn of the head and the size of the face in the original picture."""
+    height = lm.face_height(landmarks) / crop[0, 0]
+    by_error = np.clip((0.035 - error) / 0.02, 0, 1)
+    by_yaw = np.clip((np.radians(75) - abs(yaw)) / np.radians(45), 0, 1)
+    by_size = np.clip(height / 160, 0, 1) ** 0.5
+    return float(by_error * by_yaw * by_size)
+
+
+def build_frame(
+    fit: object,
+    image: np.ndarray,
+    alpha: np.ndarray,
+    foreground: np.ndarray,
+    valid: np.ndarray,
+    landmarks: np.ndarray,
+    crop: np.ndarray,
+    error: float,
+    confidence: float,
+    source: str,
+) -> Frame:
+    """The frame of a one-frame fit: a still torso's camera, and the rotations of all joints."""
+    from headsplat.head.free import load_free_head
+    from headsplat.track.gaze import eye_rotations
+    from headsplat.track.solver import Fit
+    from headsplat.track.torso import split_turn
+
+    assert isinstance(fit, Fit)
+    model, pose, size = load_free_head(), fit.poses[0], image.shape[0]
+    names = list(model.joint_names)
+    shape = np.zeros(len(model.shape_basis), np.float32)
+    shape[: len(fit.shape)] = fit.shape
+    joints = model.with_shape(shape).joints
+    viewmat, neck, head = split_turn(pose.rotation, pose.translation, joints, names)
+    rotations = np.zeros((len(names), 3), np.float32)
+    rotations[names.index("neck")], rotations[names.index("head")] = neck, head
+    rotations[[names.index("right_eye"), names.index("left_eye")]] = eye_rotations(pose.gaze)
+    camera = Camera(viewmat.astype(np.float32), intrinsics(fit.focal, size, size), size, size)
+    return Frame(
+        image=image,
+        alpha=alpha,
+        foreground=foreground,
+        valid=valid,
+        camera=camera,
+        shape=shape,
+        expression=pose.expression.astype(np.float32),
+        rotations=rotations,
+        T_world_root=np.eye(4, dtype=np.float32),
+        landmarks=landmarks.astype(np.float32),
+        confidence=confidence,
+        source=source,
+        landmark_error=error,
+        crop=crop.astype(np.float32),
+    )
+
+
+def _as_float(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 3 or image.shape[-1] != 3:
+        raise HeadsplatError(f"An image must have shape (height, width, 3), not {image.shape}.")
+    return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image.astype(np.float32)
