@@ -1,8 +1,8 @@
 """FLAME's maths, blendshapes then linear blend skinning, for NumPy arrays and torch tensors alike.
 
 V vertices, J joints, B blendshapes; leading axes (...) are batch axes. `weights[v, j]` are skinning weights
-and sum to 1 over j. Angles in radians, lengths in metres. Every function takes arrays of one library and returns
-the same, and torch gradients flow through all of them. Li et al., "Learning a model of facial shape and
+and sum to 1 over j. Angles in radians, lengths in metres. Every function takes arrays of one library and
+returns the same, and torch gradients flow through all of them. Li et al., "Learning a model of facial shape and
 expression from 4D scans" (2017); Loper et al., "SMPL" (2015).
 """
 
@@ -42,13 +42,13 @@ def axis_angle_to_matrix(rotations: Any) -> Any:
 
 
 def blend(template: Any, basis: Any, weights: Any) -> Any:
-    """(..., V, 3): the (..., V, 3) `template` plus the sum over b of (..., B) weights times (B, V, 3) basis."""
+    """(..., V, 3): (..., V, 3) `template` plus the sum over b of (..., B) weights times (B, V, 3) basis."""
     flat = basis.reshape(basis.shape[0], -1)
     return template + (weights @ flat).reshape(*weights.shape[:-1], *basis.shape[1:])
 
 
 def pose_feature(matrices: Any) -> Any:
-    """(..., 9 (J - 1)) entries of R_j - I of all joints but the root: what drives FLAME's pose correctives."""
+    """(..., 9 (J - 1)) entries of R_j - I of all joints but the root: they drive FLAME's pose correctives."""
     change = matrices[..., 1:, :, :] - _eye(3, matrices)
     return change.reshape(*change.shape[:-3], -1)
 

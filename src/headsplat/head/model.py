@@ -17,8 +17,8 @@ class HeadModel:
     """A statistical head: template + shape + expression (+ pose correctives), then linear blend skinning.
 
     V vertices, F triangles, S shape components, E expressions, J joints, U texture vertices. Metres, in the
-    model's own rest frame: x subject's left, y up, z out of the face; the free head has its origin at the head
-    joint.
+    model's own rest frame: x subject's left, y up, z out of the face; the free head has its origin at its
+    head joint.
 
     Attributes:
         template: (V, 3) float32.

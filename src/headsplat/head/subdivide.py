@@ -15,8 +15,8 @@ class Midpoints:
 
     Attributes:
         edges: (M, 2) unique edges, smaller index first, sorted; new vertex V + m is the middle of edge m.
-        faces: (4 F, 3) int32: the F triangles at the first corners, those at the second, at the third, those in
-            the middle.
+        faces: (4 F, 3) int32: the F triangles at the first corners, those at the second, at the third, those
+            in the middle.
     """
 
     edges: np.ndarray
