@@ -2,8 +2,8 @@
 
 V vertices, J joints, B blendshapes; leading axes (...) are batch axes. `weights[v, j]` are skinning weights
 and sum to 1 over j. Angles in radians, lengths in metres. Every function takes arrays of one library and
-returns the same, and torch gradients flow through all of them. Li et al., "Learning a model of facial shape and
-expression from 4D scans" (2017); Loper et al., "SMPL" (2015).
+returns the same, and torch gradients flow through all of them. Li et al., "Learning a model of facial shape
+and expression from 4D scans" (2017); Loper et al., "SMPL" (2015).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def axis_angle_to_matrix(rotations: Any) -> Any:
 
 def blend(template: Any, basis: Any, weights: Any) -> Any:
     """(..., V, 3): (..., V, 3) `template` plus the sum over b of (..., B) weights times (B, V, 3) basis."""
-    flat = basis.reshape(basis.shape[0], -1)
+    flat = basis.reshape(basis.shape[0], basis.shape[1] * basis.shape[2])
     return template + (weights @ flat).reshape(*weights.shape[:-1], *basis.shape[1:])
 
 
