@@ -1,0 +1,88 @@
+"""Give an avatar to other programs: the suffix of the file decides the format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from headsplat.avatar import Avatar
+from headsplat.errors import HeadsplatError
+from headsplat.export.still import Axes
+
+SUFFIXES = (".html", ".ply", ".spz", ".splat", ".glb", ".zip")
+
+
+def export(
+    avatar: Avatar,
+    path: str | os.PathLike[str],
+    *,
+    expression: Mapping[str, float] | None = None,
+    rotations: Mapping[str, Any] | None = None,
+    axes: Axes = "y-up",
+    glb: Literal["splats", "mesh"] = "splats",
+) -> None:
+    """Write the avatar in the format that the suffix of `path` names; docs/export.md describes each.
+
+    `.ply`, `.spz`, `.splat` and `.glb` hold one pose; `.html` (player included), `.glb` with `glb="mesh"` and
+    `.zip` (LAM's web viewer) can be animated.
+
+    Args:
+        avatar: what to write.
+        path: where to write it.
+        expression: weights by name for the formats of one pose; None = neutral.
+        rotations: joint name to (3,) rotation vector in radians, for the same.
+        axes: "y-down" turns `.ply` and `.splat` half round about x, for viewers that think in COLMAP's axes.
+        glb: whether `.glb` means Gaussians (`KHR_gaussian_splatting`) or a rigged mesh.
+
+    Raises:
+        HeadsplatError: an unknown suffix, an option that the format has no use for, or what the format's own
+            function raises.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise HeadsplatError(f"Cannot export to {Path(path).name!r}; end its name in {', '.join(SUFFIXES)}.")
+    if axes != "y-up" and suffix not in (".ply", ".splat"):
+        raise HeadsplatError(f"Files ending in {suffix} have fixed axes; leave out the axes.")
+    posed = expression is not None or rotations is not None
+    animated = suffix in (".html", ".zip") or (suffix == ".glb" and glb == "mesh")
+    if posed and animated:
+        raise HeadsplatError(f"This {suffix} carries every pose; leave out the expression and rotations.")
+    if animated:
+        _animated_writer(suffix)(avatar, path)
+        return
+    pose: dict[str, Any] = {"expression": expression, "rotations": rotations}
+    match suffix:
+        case ".ply":
+            from headsplat.export.ply import export_ply
+
+            export_ply(avatar, path, axes=axes, **pose)
+        case ".splat":
+            from headsplat.export.splat import export_splat
+
+            export_splat(avatar, path, axes=axes, **pose)
+        case ".spz":
+            from headsplat.export.spz import export_spz
+
+            export_spz(avatar, path, **pose)
+        case ".glb":
+            from headsplat.export.gaussian_glb import export_gaussian_glb
+
+            export_gaussian_glb(avatar, path, **pose)
+
+
+def _animated_writer(suffix: str) -> Callable[[Avatar, str | os.PathLike[str]], None]:
+    match suffix:
+        case ".html":
+            from headsplat.export.html import export_html
+
+            return export_html
+        case ".zip":
+            from headsplat.export.lam_zip import export_lam_zip
+
+            return export_lam_zip
+        case _:
+            from headsplat.export.mesh_glb import export_mesh_glb
+
+            return export_mesh_glb

@@ -1,0 +1,49 @@
+"""One verb for all formats: the suffix decides, and options that do not fit are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headsplat.avatar import Avatar
+from headsplat.errors import HeadsplatError
+from headsplat.export import export
+
+MAGIC = {".ply": b"ply\nformat", ".spz": b"\x1f\x8b", ".glb": b"glTF\x02", ".zip": b"PK\x03\x04"}
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".spz", ".splat", ".glb", ".zip", ".PLY"])
+def test_the_suffix_picks_the_format(suffix: str, avatar: Avatar, tmp_path: Path) -> None:
+    export(avatar, tmp_path / f"a{suffix}")
+    data = (tmp_path / f"a{suffix}").read_bytes()
+    assert data.startswith(MAGIC.get(suffix.lower(), b""))
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.fbx", {}, "end its name in"),
+        ("avatar", {}, "end its name in"),
+        ("a.spz", {"axes": "y-down"}, "fixed axes"),
+        ("a.zip", {"expression": {"jawOpen": 1.0}}, "carries every pose"),
+        ("a.ply", {"expression": {"jawOpenn": 1.0}}, "no expression named"),
+        ("a.ply", {"rotations": {"elbow": (0, 0, 1)}}, "no joint named"),
+        ("a.glb", {"glb": "mesh"}, "does not carry the free head"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    name: str, options: dict, message: str, avatar: Avatar, tmp_path: Path
+) -> None:
+    with pytest.raises(HeadsplatError, match=message):
+        export(avatar, tmp_path / name, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_expression_changes_the_still(avatar: Avatar, tmp_path: Path) -> None:
+    export(avatar, tmp_path / "neutral.ply")
+    export(avatar, tmp_path / "open.ply", expression={"jawOpen": 1.0})
+    neutral, opened = ((tmp_path / f"{name}.ply").read_bytes() for name in ("neutral", "open"))
+    assert len(neutral) == len(opened)
+    assert neutral != opened
