@@ -138,3 +138,12 @@ def axis_angle_to_quat(vectors: np.ndarray) -> np.ndarray:
     angle = np.linalg.norm(vectors, axis=-1, keepdims=True)
     # sin(a/2)/a tends to 1/2 at zero; np.sinc keeps that limit exact.
     return np.concatenate([np.cos(angle / 2), vectors * 0.5 * np.sinc(angle / (2 * np.pi))], -1)
+
+
+def quat_to_axis_angle(quats: np.ndarray) -> np.ndarray:
+    """(..., 3) rotation vectors in radians, at most pi long, of (..., 4) unit wxyz quaternions."""
+    quats = np.where(quats[..., :1] < 0, -quats, quats)
+    sine = np.linalg.norm(quats[..., 1:], axis=-1, keepdims=True)
+    angle = 2 * np.arctan2(sine, quats[..., :1])
+    # angle / sine tends to 2 at zero.
+    return quats[..., 1:] * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 2.0)
