@@ -27,7 +27,7 @@ class Render:
     Attributes:
         image: (H, W, C) premultiplied features over the background.
         alpha: (H, W) coverage 0..1.
-        depth: (H, W) sum of weight times camera depth, metres; divide by alpha for a mean. None if not asked for.
+        depth: (H, W) sum of weight times camera depth, metres (divide by alpha for a mean), or None.
     """
 
     image: Array
@@ -47,11 +47,11 @@ def rasterize(
 ) -> Render:
     """Draw Gaussians as docs/conventions.md defines it.
 
-    Numpy in, numpy out. Torch in, torch out, differentiable by all five arrays of the Gaussians, the background and
-    the camera's viewmat.
+    Numpy in, numpy out. Torch in, torch out, differentiable by all five arrays of the Gaussians, the
+    background and the camera's viewmat.
 
     Args:
-        gaussians: N Gaussians with C channels; N may be 0. Those with numbers that are not finite are left out.
+        gaussians: N Gaussians with C channels; N may be 0. Those with numbers not finite are left out.
         camera: where from.
         background: (C,) features behind everything, or one number for all channels; default 0.
         backend: who draws; `reference` is the slow definition in torch.
@@ -81,6 +81,6 @@ def _background(background: Array | float | None, channels: int) -> np.ndarray |
     color = np.asarray(background, np.float32)
     if color.ndim > 1 or color.size not in (1, channels):
         raise HeadsplatError(
-            f"The background has shape {color.shape}; give one number, or one for each of {channels} channels."
+            f"The background has shape {color.shape}; give one number, or one per channel ({channels})."
         )
     return np.broadcast_to(color, (channels,))

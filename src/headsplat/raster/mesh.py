@@ -29,9 +29,9 @@ def rasterize_mesh(
 ) -> MeshRender:
     """Draw triangles with hidden surfaces removed; both sides of a face are seen.
 
-    Corners are rounded to 1/256 pixel, which makes the edges of neighbouring faces exactly watertight: a pixel on a
-    shared edge belongs to one of the two. Where two faces are equally far, the one with the lower index is seen.
-    Faces with a corner at `near` or nearer are left out whole.
+    Corners are rounded to 1/256 pixel, which makes the edges of neighbouring faces exactly watertight: a
+    pixel on a shared edge belongs to one of the two. Where two faces are equally far, the one with the lower
+    index is seen. Faces with a corner at `near` or nearer are left out whole.
 
     Args:
         points: (V, 3) x and y in pixels and camera depth in metres, as `Camera.project` gives them.
@@ -47,7 +47,7 @@ def rasterize_mesh(
     faces = np.ascontiguousarray(faces, np.int32)
     if points.ndim != 2 or points.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
         raise HeadsplatError(
-            f"A mesh needs points of shape (V, 3) and faces of shape (F, 3), not {points.shape} and {faces.shape}."
+            f"A mesh needs points (V, 3) and faces (F, 3), not arrays of {points.shape} and {faces.shape}."
         )
     if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
         raise HeadsplatError(f"Cannot draw {width} x {height} pixels; choose sides of 1 to {LARGEST_SIDE}.")

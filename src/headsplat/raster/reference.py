@@ -1,8 +1,8 @@
 """The definition of rasterization: plain torch, one splat after the other, differentiable in every input.
 
 Everything here favours being read over being fast. docs/conventions.md says the same in words; all other
-renderers are tested against this one. The equations are those of EWA splatting (Zwicker et al. 2001) as used by
-3D Gaussian Splatting (Kerbl et al. 2023).
+renderers are tested against this one. The equations are those of EWA splatting (Zwicker et al. 2001) as used
+by 3D Gaussian Splatting (Kerbl et al. 2023).
 """
 
 from __future__ import annotations

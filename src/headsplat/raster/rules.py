@@ -17,8 +17,8 @@ class Rules:
         transmittance_min: a pixel is closed before the splat that would bring its transmittance under this.
         eps2d: added to both variances of the projected covariance, pixels squared.
         near: Gaussians at this camera depth or nearer are not drawn, metres.
-        direction_margin: the Jacobian is taken inside the field of view widened on each side by this fraction of
-            half the image, so that Gaussians far outside do not blow up.
+        direction_margin: the Jacobian is taken inside the field of view widened on each side by this fraction
+            of half the image, so that Gaussians far outside do not blow up.
     """
 
     alpha_max: float = 0.99

@@ -76,37 +76,40 @@ def rasterize(
     """See `headsplat.raster.rasterize`; the Gaussians may be numpy only for the reference."""
     from headsplat.raster import Render
 
-    numpy_in = isinstance(gaussians.means, np.ndarray)
-    tensors = [
-        torch.as_tensor(a)
-        for a in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.features)
-    ]
-    like = {"dtype": tensors[0].dtype, "device": tensors[0].device}
-    channels = tensors[4].shape[1]
+    given = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.features)
+    means, quats, scales, opacities, features = (torch.as_tensor(a) for a in given)
+    like = {"dtype": means.dtype, "device": means.device}
+    channels = features.shape[1]
     color = torch.as_tensor(0.0 if background is None else background, **like)
     if color.ndim > 1 or color.numel() not in (1, channels):
         raise HeadsplatError(
-            f"The background has shape {tuple(color.shape)}; give one number, or one for each of {channels} channels."
+            f"The background has shape {tuple(color.shape)}; give one number, or one per channel, {channels}."
         )
     color = color.expand(channels)
     viewmat = torch.as_tensor(camera.viewmat, **like)
+    size = (camera.width, camera.height)
     if backend == "auto":
-        backend = "cuda" if tensors[0].is_cuda else "cpu"
+        backend = "cuda" if means.is_cuda else "cpu"
     if backend == "reference":
         K = torch.as_tensor(camera.K, **like)
-        out = reference.rasterize(*tensors, viewmat, K, camera.width, camera.height, color, rules)
+        image, alpha, depth_map = reference.rasterize(
+            means, quats, scales, opacities, features, viewmat, K, *size, color, rules
+        )
     elif backend == "cuda":
         from headsplat.raster import cuda
 
-        out = cuda.rasterize(*tensors, viewmat, camera.K, camera.width, camera.height, color, rules, depth)
+        K = torch.as_tensor(camera.K, **like)
+        image, alpha, depth_map = cuda.rasterize(
+            means, quats, scales, opacities, features, viewmat, K, *size, color, rules, depth
+        )
     else:
-        if tensors[0].is_cuda:
+        if means.is_cuda:
             raise HeadsplatError("The CPU rasterizer was given tensors on a GPU; move them with .cpu().")
         K = np.asarray(camera.K.detach() if isinstance(camera.K, Tensor) else camera.K, np.float32)
-        out = _Rasterize.apply(
-            *tensors, color, viewmat, K, (camera.width, camera.height), rules, depth, threads
+        image, alpha, *rest = _Rasterize.apply(  # pyright: ignore[reportGeneralTypeIssues]
+            means, quats, scales, opacities, features, color, viewmat, K, size, rules, depth, threads
         )
-    image, alpha, depth_map = (*out, None)[:3]
-    if numpy_in:
+        depth_map = rest[0] if rest else None
+    if isinstance(gaussians.means, np.ndarray):
         return Render(image.numpy(), alpha.numpy(), depth_map.numpy() if depth_map is not None else None)
     return Render(image, alpha, depth_map)

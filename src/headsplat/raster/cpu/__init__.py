@@ -1,7 +1,8 @@
 """The CPU kernels on numpy arrays: forward, backward, and how many threads they use.
 
-Compiled from `kernel/` for several instruction sets; the best one of this machine is used (`isa()`), unless the
-environment variable HEADSPLAT_ISA asks for `v2` or `v3`. Results are the same bits for any number of threads.
+Compiled from `kernel/` for several instruction sets; the best one of this machine is used (`isa()`), unless
+the environment variable HEADSPLAT_ISA asks for `v2` or `v3`. Results are the same bits for any number of
+threads.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def isa() -> str:
 
 
 def threads() -> int:
-    """How many threads kernels use by default: HEADSPLAT_THREADS, else the processors this process may use."""
+    """How many threads kernels use: HEADSPLAT_THREADS, else all processors this process may use."""
     return _kernel.threads()
 
 
@@ -97,7 +98,7 @@ def forward(
     """
     if not (1 <= camera.width <= LARGEST_SIDE and 1 <= camera.height <= LARGEST_SIDE):
         raise HeadsplatError(
-            f"Cannot draw a picture of {camera.width} x {camera.height} pixels; choose sides of 1 to {LARGEST_SIDE}."
+            f"Cannot draw {camera.width} x {camera.height} pixels; choose sides of 1 to {LARGEST_SIDE}."
         )
     cloud = _contiguous(gaussians)
     channels = cloud.features.shape[1]
@@ -142,7 +143,7 @@ def backward(
             "This frame was drawn without depth; draw it with depth=True to use its gradient."
         )
     grad_image = _floats(grad_image)
-    *grads, view = _kernel.backward(
+    means, quats, scales, opacities, features, view = _kernel.backward(
         frame._state,
         *_arrays(frame._gaussians),
         frame.image,
@@ -155,14 +156,14 @@ def backward(
     viewmat = np.zeros((4, 4), np.float32)
     viewmat[:3, :3], viewmat[:3, 3] = view[:9].reshape(3, 3), view[9:]
     background = np.tensordot(1 - frame.alpha, grad_image, 2)
-    return Gradients(*grads, background, viewmat)
+    return Gradients(means, quats, scales, opacities, features, background, viewmat)
 
 
 def _floats(array: Any) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
 
 
-def _arrays(g: Gaussians) -> tuple[np.ndarray, ...]:
+def _arrays(g: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return g.means, g.quats, g.scales, g.opacities, g.features
 
 
