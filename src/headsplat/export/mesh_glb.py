@@ -18,9 +18,7 @@ from headsplat.files import writing
 from headsplat.head.free import load_free_head
 from headsplat.head.model import HeadModel, ShapedHead
 from headsplat.head.normals import vertex_normals
-
-# How far a full eyeLook* weight turns an eyeball, radians: (about y, about x), subject's left eye.
-_GAZE = {"Out": (0.52, 0.0), "In": (-0.52, 0.0), "Up": (0.0, -0.44), "Down": (0.0, 0.44)}
+from headsplat.takes import eye_turns
 
 
 def export_mesh_glb(
@@ -77,12 +75,12 @@ def _morphs(shaped: ShapedHead, gaze: Literal["morphs", "joints"]) -> np.ndarray
     morphs = np.array(model.expression_basis, np.float32)
     if gaze == "joints":
         return morphs
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        ball = model.vertices_of(f"{side}_eye")
-        for direction, (yaw, pitch) in _GAZE.items():
-            name = f"eyeLook{direction}{side.capitalize()}"
-            turned = shaped.with_pose(None, {f"{side}_eye": (pitch, sign * yaw, 0.0)}).vertices
-            morphs[model.expression_names.index(name), ball] += (turned - shaped.vertices)[ball]
+    for morph, name in zip(morphs, model.expression_names, strict=True):
+        if name.startswith("eyeLook"):
+            left, right = eye_turns((name,), np.ones((1, 1)))
+            turned = shaped.with_pose(None, {"left_eye": left[0], "right_eye": right[0]}).vertices
+            balls = model.vertices_of("left_eye", "right_eye")
+            morph[balls] += (turned - shaped.vertices)[balls]
     return morphs
 
 
