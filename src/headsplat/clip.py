@@ -14,8 +14,8 @@ from headsplat.camera import Camera
 class Frame:
     """One tracked picture: a square crop around the head, and the head model's parameters in it.
 
-    World = the bust of the head model at rest, so a still torso has a still `camera` and the head turns by its
-    neck and head joints. All arrays are numpy.
+    World = the bust of the head model at rest, so a still torso has a still `camera` and the head turns by
+    its neck and head joints. All arrays are numpy.
 
     Attributes:
         image: (H, W, 3) float32 sRGB 0..1, as photographed; repeated edge pixels where `valid` is False.
@@ -28,10 +28,11 @@ class Frame:
         rotations: (J, 3) joint rotation vectors, radians, in the head model's order of joints.
         T_world_root: (4, 4) pose of the bust; the identity for a photo.
         landmarks: (478, 2) detected MediaPipe face points, pixels of the crop.
-        confidence: 0..1, how far to trust the parameters; under 0.3 something covers the face or the fit failed.
+        confidence: 0..1, how far to trust the parameters; under 0.3 something covers the face or the fit
+            failed.
         source: SHA-256 of the source file, hex, or "".
-        landmark_error: mean distance of the model's 468 face points to `landmarks`, as a fraction of the distance
-            between the outer corners of the eyes (seen straight on).
+        landmark_error: mean distance of the model's 468 face points to `landmarks`, as a fraction of the
+            distance between the outer corners of the eyes (seen straight on).
         crop: (2, 3) affine map from pixels of the original picture to pixels of the crop.
     """
 

@@ -74,7 +74,7 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, *, quality: int
 
     Args:
         path: file to write; it appears complete or not at all.
-        image: (H, W, 3) or (H, W, 4) float 0..1 or uint8; a fourth channel is straight (unpremultiplied) alpha.
+        image: (H, W, 3) or (H, W, 4) float 0..1 or uint8; a fourth channel is straight alpha.
         quality: 1..100 for JPEG and WebP.
 
     Raises:
@@ -121,7 +121,8 @@ def _to_rgb(image: Any, profile: bytes | None) -> np.ndarray:
 
     if image.mode.startswith("I") or image.mode == "F":
         grey = np.asarray(image, np.float32)
-        top = 1.0 if image.mode == "F" and grey.max() <= 1 else 255.0 if grey.max() <= 255 else 65535.0
+        # Floats are 0..1 or 0..255; integers are 16 bits (Pillow calls some of them 32).
+        top = 65535.0 if image.mode != "F" else 1.0 if grey.max() <= 1 else 255.0
         return np.repeat(np.clip(grey / top, 0, 1)[..., None], 3, -1)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -54,7 +54,7 @@ def detect_face(image: np.ndarray, *, face: int | None = None) -> np.ndarray:
     height = lm.face_height(points)
     if height < MIN_FACE:
         raise HeadsplatError(
-            f"The face is too small ({height:.0f} pixels from forehead to chin, at least {MIN_FACE} are needed); "
+            f"The face is too small ({height:.0f} pixels from forehead to chin, {MIN_FACE} are needed); "
             "use a larger picture or a closer one."
         )
     return points
@@ -63,8 +63,8 @@ def detect_face(image: np.ndarray, *, face: int | None = None) -> np.ndarray:
 def find_faces(pixels: np.ndarray) -> list[np.ndarray]:
     """Coarse (478, 2) points of every face in a (H, W, 3) uint8 RGB picture, from left to right.
 
-    Looks at the whole picture first, and only if that shows nothing at overlapping tiles for small faces. Faces
-    less than a third as high as the largest are people in the background and are left out.
+    Looks at the whole picture first, and only if that shows nothing at overlapping tiles for small faces.
+    Faces less than a third as high as the largest are people in the background and are left out.
     """
     if min(pixels.shape[:2]) < 32:
         return []
@@ -80,17 +80,27 @@ def find_faces(pixels: np.ndarray) -> list[np.ndarray]:
             for x in range(0, max(1, width - step // 2), step // 2):
                 found += _run(_mesh(_MAX_FACES), pixels, (x, y, min(width, x + step), min(height, y + step)))
     found = _distinct(found)
+    if len(found) > 1:  # a pattern that looks like a face once does not stand a second look
+        found = [points for points in found if _confirmed(pixels, points)] or found[:1]
     if found:
         largest = max(lm.face_height(points) for points in found)
         found = [points for points in found if lm.face_height(points) > largest / 3]
     return sorted(found, key=lambda points: points[:, 0].mean())
 
 
+def _confirmed(pixels: np.ndarray, points: np.ndarray) -> bool:
+    """Whether a closer look finds the same face again."""
+    again = _run(_mesh(1), pixels, face_box(points, pixels.shape, 2.0))
+    return bool(again) and bool(
+        np.linalg.norm(again[0].mean(0) - points.mean(0)) < 0.3 * lm.face_height(points)
+    )
+
+
 def refine_face(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Detect again in a square of twice the face's size, enlarged to 512 pixels.
 
-    The detector is also shown the mirrored square; the mean of both answers is free of its left-right bias and
-    less noisy than either.
+    The detector is also shown the mirrored square; the mean of both answers is free of its left-right bias
+    and less noisy than either.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.

@@ -22,8 +22,8 @@ def measure_gaze(
 ) -> np.ndarray:
     """Yaw and pitch of both eyes against the head.
 
-    A closing eye shows no iris that could be trusted: as its lids approach, it takes the other eye's direction,
-    and with both closed the gaze is straight.
+    A closing eye shows no iris that could be trusted: as its lids approach, it takes the other eye's
+    direction, and with both closed the gaze is straight.
 
     Args:
         eyes: (2, 3) centres of the right and the left eyeball in the camera, metres.
@@ -77,7 +77,7 @@ def gaze_actions(names: tuple[str, ...], expression: np.ndarray, gaze: np.ndarra
 
 
 def eye_rotations(gaze: np.ndarray) -> np.ndarray:
-    """(2, 3) rotation vectors of the right and the left eye joint for yaw and pitch (2, 2): pitch, then yaw."""
+    """(2, 3) rotation vectors of the right and the left eye joint for yaw and pitch (2, 2)."""
     from headsplat.gaussians import axis_angle_to_quat, quat_multiply
 
     zero = np.zeros(2)

@@ -13,9 +13,14 @@ OUTER_EYE_RIGHT, OUTER_EYE_LEFT = 33, 263
 INNER_EYE_RIGHT, INNER_EYE_LEFT = 133, 362
 IRIS_RIGHT, IRIS_LEFT = slice(468, 473), slice(473, 478)
 
-OVAL = np.array(
-    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377]
-    + [152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]
+
+def _numbers(text: str) -> np.ndarray:
+    return np.array(text.split(), int)
+
+
+OVAL = _numbers(
+    "10 338 297 332 284 251 389 356 454 323 361 288 397 365 379 378 400 377 152 148 176 149 150 136 172 58 132 "
+    "93 234 127 162 21 54 103 67 109"
 )
 """The outline of the face, clockwise in the picture from the middle of the forehead."""
 LIPS_OUTER = np.array(
@@ -29,10 +34,9 @@ EYE_LEFT = np.array([263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380,
 BROW_RIGHT = np.array([70, 63, 105, 66, 107, 55, 65, 52, 53, 46])
 BROW_LEFT = np.array([300, 293, 334, 296, 336, 285, 295, 282, 283, 276])
 
-LID_PAIRS = np.array(
-    [(159, 145), (158, 153), (160, 144), (157, 154), (161, 163)]
-    + [(386, 374), (385, 380), (387, 373), (384, 381), (388, 390)]
-)
+LID_PAIRS = _numbers(
+    "159 145  158 153  160 144  157 154  161 163  386 374  385 380  387 373  384 381  388 390"
+).reshape(-1, 2)
 """Upper and lower lid, one above the other."""
 LIP_PAIRS = np.array([(13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (80, 88), (310, 318)])
 """Upper and lower lip at the mouth's opening, one above the other."""

@@ -20,8 +20,8 @@ def estimate_matte(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Opacity and own colour of the person in a square crop around a face.
 
-    Closed-form matting (Levin, Lischinski, Weiss 2008) in a band around the edge of a coarse segmentation, then
-    multi-level foreground estimation (Germer et al. 2020).
+    Closed-form matting (Levin, Lischinski, Weiss 2008) in a band around the edge of a coarse segmentation,
+    then multi-level foreground estimation (Germer et al. 2020).
 
     Args:
         image: (H, W, 3) float32 0..1, about 512 pixels.
@@ -45,7 +45,7 @@ def estimate_matte(
 
 
 def segment_person(image: np.ndarray) -> np.ndarray:
-    """(H, W) float32 probability of a person, from the selfie segmentation inside MediaPipe's wheel (256 px)."""
+    """(H, W) float32 probability of a person, from MediaPipe's selfie segmentation (256 px)."""
     from headsplat.data.image import to_uint8
 
     return np.array(_segmenter().process(to_uint8(image)).segmentation_mask, np.float32)
@@ -90,7 +90,7 @@ def _spread(lab: np.ndarray) -> float:
 def _open_gaps(
     trimap: np.ndarray, lab: np.ndarray, backdrop: np.ndarray, face: np.ndarray, landmarks: np.ndarray
 ) -> None:
-    """Before an even backdrop, reopen what the coarse segmentation filled: gaps between strands (in place)."""
+    """Before an even backdrop, reopen gaps between strands that the segmentation filled (in place)."""
     import cv2
 
     density = fit_colours(lab[backdrop], 5).log_density(lab)

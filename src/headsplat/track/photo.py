@@ -17,7 +17,7 @@ CROP = 2.8
 """Side of the crop over the height of the face: holds an updo and the shoulders, wastes few pixels."""
 MAX_YAW = np.radians(65)
 MAX_ERROR = 0.05
-"""A mean landmark error above this (share of the outer-eye distance) is not a face that the model explains."""
+"""A mean landmark error above this (share of the outer-eye distance) is no face that the model explains."""
 _READ_SIZE = 4096
 
 
@@ -35,7 +35,7 @@ def track_photo(
         The tracked frame. World = the bust at rest; the head turns by the neck and head joints.
 
     Raises:
-        HeadsplatError: unreadable file, no face, several faces, too small, turned too far, or not explainable.
+        HeadsplatError: unreadable file, no face, several, too small, turned too far, or not explainable.
     """
     from headsplat.data.image import read_image
     from headsplat.track.detect import detect_face
@@ -59,7 +59,7 @@ def track_photo(
     yaw = head_angles(fit.poses[0].rotation)[0]
     if abs(yaw) > MAX_YAW:
         raise HeadsplatError(
-            f"The face is turned {abs(np.degrees(yaw)):.0f} degrees to the side; use a photo turned less than 65."
+            f"The face is turned {abs(np.degrees(yaw)):.0f} degrees to the side; use one turned less than 65."
         )
     if error > MAX_ERROR:
         raise HeadsplatError(
@@ -83,7 +83,7 @@ def track_photo(
 def crop_around(landmarks: np.ndarray, size: int) -> np.ndarray:
     """(2, 3) affine map from the picture to a square crop of `size` pixels around a face (478, 2)."""
     height = lm.face_height(landmarks)
-    centre = landmarks[: lm.MESH].mean(0) + [0, 0.10 * height]
+    centre = landmarks[: lm.MESH].mean(0) + np.array([0, 0.10 * height])
     scale = size / (CROP * height)
     return np.array([[scale, 0, size / 2 - scale * centre[0]], [0, scale, size / 2 - scale * centre[1]]])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class FacePoints:
     """The head model reduced to MediaPipe's 468 mesh points and the eyeballs; metres, head space, float64.
 
     Attributes:
-        base: (468, 3) points of the template.
+        base: (468, 3) points of the template, where the detector puts them on a neutral face.
         shape: (S, 468, 3) change per sigma of the first `SHAPES` identity components.
         expression: (E, 468, 3) change at weight 1.
         names: E expression names.
@@ -62,12 +63,12 @@ def reduce_to_points(model: HeadModel) -> FacePoints:
         raise HeadsplatError("This head model has no face points to track with; track with the free head.")
     corners = model.faces[model.landmark_faces]
     weights = model.landmark_barycentrics.astype(np.float64)
-    base = np.einsum("lkx,lk->lx", model.template[corners], weights)
+    base = np.einsum("lkx,lk->lx", model.template[corners], weights) + neutral_offsets()
     shape = np.einsum("slkx,lk->slx", model.shape_basis[:SHAPES, corners], weights)
     expression = np.einsum("elkx,lk->elx", model.expression_basis[:, corners], weights)
     eyes, eye_shapes, radii = [], [], []
     for side in ("right_eye", "left_eye"):
-        vertices = np.unique(model.faces[model.face_part == model.part_names.index(side)])
+        vertices = model.vertices_of(side)
         joint = model.joint_names.index(side)
         eyes.append(model.joint_template[joint])
         eye_shapes.append(model.joint_shape[:SHAPES, joint])
@@ -90,6 +91,16 @@ def face_points() -> FacePoints:
     from headsplat.head.free import load_free_head
 
     return reduce_to_points(load_free_head())
+
+
+def neutral_offsets() -> np.ndarray:
+    """(468, 3) metres from the head model's own correspondences to where the detector puts the points.
+
+    The mean over neutral faces, left-right symmetric; without it every neutral face seems to frown a little. Made
+    by tools/calibrate_landmarks.py.
+    """
+    table = resources.files("headsplat.track").joinpath("assets/neutral_offsets.csv").read_text()
+    return np.loadtxt(table.splitlines(), delimiter=",") * 1e-6
 
 
 def _mirror(base: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Levenberg-Marquardt on face points: analytic derivatives, robust loss, priors, bounds by active set.
 
-Several frames share one identity and one focal length. Parameters are ordered: log focal length, identity, then
-for each frame rotation (3, applied from the left), translation (3) and the fitted expressions.
+Several frames share one identity and one focal length. Parameters are ordered: log focal length, identity,
+then for each frame rotation (3, applied from the left), translation (3) and the fitted expressions.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Pose:
         rotation: (3, 3) head to camera.
         translation: (3,) the head joint in the camera, metres.
         expression: (E,) weights.
-        gaze: (2, 2) yaw and pitch of the right and the left eye against the head, radians; positive yaw looks to
-            the subject's left, positive pitch down.
+        gaze: (2, 2) yaw and pitch of the right and the left eye against the head, radians; positive yaw
+            looks to the subject's left, positive pitch down.
     """
 
     rotation: np.ndarray
@@ -210,8 +210,7 @@ def _cost(problem: Problem, fit: Fit, views: list[_View], units: np.ndarray) -> 
 
 
 def _jacobian(problem: Problem, fit: Fit, frame: int, view: _View, unit: float, shape: bool) -> np.ndarray:
-    """(468, 2, P) derivative of the point residuals by the parameters of one frame; without shape its columns
-    are zero."""
+    """(468, 2, P) derivative of the residuals of one frame; zero for the identity unless it is free."""
     points, pose = problem.points, fit.poses[frame]
     chosen = priors.fitted(points.names)
     shapes = len(fit.shape)
