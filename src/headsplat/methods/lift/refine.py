@@ -1,0 +1,212 @@
+"""Refinement: gradient steps on what the photo shows, held back where they would learn falsehoods.
+
+A better fit is not a better avatar: without the locks below the fit gains 6 dB and the lids learn lashes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from headsplat.camera import Camera
+from headsplat.gaussians import Gaussians, quat_to_matrix, subset
+from headsplat.raster import cpu
+
+LEAST_SHARE = 0.02
+"""Pixels of picture that a Gaussian must carry to be refined."""
+RATES = {"colours": 0.03, "opacity": 0.08, "size": 0.03, "offset": 1e-4}
+LONGEST = 6.5
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """How freely each of N Gaussians may change.
+
+    Attributes:
+        colour: (N,) 0..1 factor of the steps in colour.
+        shape: (N,) 0..1 factor of the steps in opacity, size and place.
+        stay: (N,) pull of the colour towards its start.
+        reach: (N,) largest change of a colour channel.
+    """
+
+    colour: np.ndarray
+    shape: np.ndarray
+    stay: np.ndarray
+    reach: np.ndarray
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Result for M refined Gaussians.
+
+    Attributes:
+        index: (M,) which.
+        colours: (M, 3) new.
+        opacities: (M,) new.
+        log_scales: (M, 3) change of the log sizes.
+        offsets: (M, 3) shift along the Gaussian's own axes, metres.
+        share: (N,) pixels of picture that each of all N Gaussians carried at the start.
+    """
+
+    index: np.ndarray
+    colours: np.ndarray
+    opacities: np.ndarray
+    log_scales: np.ndarray
+    offsets: np.ndarray
+    share: np.ndarray
+
+
+def picture_share(gaussians: Gaussians, camera: Camera) -> np.ndarray:
+    """(N,) pixels of picture that each Gaussian carries: the colour gradient of a picture of ones."""
+    frame = cpu.forward(gaussians, camera, np.zeros(3, np.float32), depth=False)
+    return cpu.backward(frame, np.ones_like(frame.image)).features[:, 0]
+
+
+def refine(
+    posed: Gaussians,
+    camera: Camera,
+    foreground: np.ndarray,
+    alpha: np.ndarray,
+    learn: np.ndarray,
+    freedom: Freedom,
+    steps: int,
+    seed: int = 0,
+) -> Changes:
+    """Adam on colour, opacity, size and place against the photo over random greys.
+
+    Args:
+        posed: all Gaussians as they stand in the photo.
+        camera: the photo's.
+        foreground: (H, W, 3) the person's own colours.
+        alpha: (H, W) the matte.
+        learn: (H, W) bool, pixels to learn from.
+        freedom: of every Gaussian.
+        steps: how many.
+        seed: of the random greys.
+    """
+    share = picture_share(posed, camera)
+    index = np.flatnonzero(share > LEAST_SHARE)
+    active = subset(posed, index)
+    weight = np.clip((share[index] - LEAST_SHARE) / 0.4, 0, 1)[:, None].astype(np.float32)
+    colour_weight = weight * freedom.colour[index, None].astype(np.float32)
+    shape_weight = weight * freedom.shape[index, None].astype(np.float32)
+    stay = freedom.stay[index, None].astype(np.float32)
+    reach = freedom.reach[index, None].astype(np.float32)
+
+    colours0 = active.features.astype(np.float32)
+    logit0 = _logit(np.clip(active.opacities, 0.02, 0.985))[:, None].astype(np.float32)
+    axes = quat_to_matrix(active.quats).astype(np.float32)
+    scales0 = active.scales.astype(np.float32)
+    typical = float(scales0.mean())
+    farthest = np.minimum(1.2 * scales0.max(1, keepdims=True), 0.0015)
+    n = len(index)
+    state = {
+        "colours": colours0.copy(),
+        "opacity": logit0.copy(),
+        "size": np.zeros((n, 3), np.float32),
+        "offset": np.zeros((n, 3), np.float32),
+    }
+    first = {k: np.zeros_like(v) for k, v in state.items()}
+    second = {k: np.zeros_like(v) for k, v in state.items()}
+    weights = {
+        "colours": colour_weight,
+        "opacity": shape_weight,
+        "size": shape_weight,
+        "offset": shape_weight,
+    }
+    low, high = np.clip(colours0 - reach, 0, 1), np.clip(colours0 + reach, 0, 1)
+
+    height, width = alpha.shape
+    pixels = float(height * width)
+    learn = learn.astype(np.float32)
+    window = _window(alpha)
+    rng = np.random.default_rng(seed)
+    for step in range(steps):
+        grey = np.full(3, rng.uniform(), np.float32)
+        scales = scales0 * np.exp(state["size"])
+        opacities = 1 / (1 + np.exp(-state["opacity"][:, 0]))
+        means = active.means + np.einsum("nij,nj->ni", axes, state["offset"])
+        frame = cpu.forward(
+            Gaussians(means, active.quats, scales, opacities, state["colours"]), camera, grey, depth=False
+        )
+        target = foreground * alpha[..., None] + (1 - alpha[..., None]) * grey
+        slope = np.sign(frame.image - target) * (learn[..., None] * np.float32(0.8 / (3 * pixels)))
+        if step % 2 == 0:
+            gain = np.float32(0.4 / (3 * pixels))
+            slope[window] -= gain * ssim_gradient(frame.image[window], target[window], learn[window])
+        slope_alpha = np.sign(frame.alpha - alpha) * learn * np.float32(0.5 / pixels)
+        g = cpu.backward(frame, slope, slope_alpha)
+        slopes = {
+            "colours": g.features * pixels + stay * (state["colours"] - colours0),
+            "opacity": (g.opacities * pixels * opacities * (1 - opacities))[:, None]
+            + 0.05 * (state["opacity"] - logit0),
+            "size": g.scales * pixels * scales + 0.1 * state["size"],
+            "offset": np.einsum("nji,nj->ni", axes, g.means) * (pixels * typical)
+            + 0.3 * state["offset"] / typical,
+        }
+        pace = 0.1 + 0.45 * (1 + np.cos(np.pi * step / steps))
+        for name, values in state.items():
+            m, v, slope_of = first[name], second[name], slopes[name]
+            m += np.float32(0.1) * (slope_of - m)
+            v += np.float32(0.01) * (slope_of * slope_of - v)
+            change = (m / (1 - 0.9 ** (step + 1))) / (np.sqrt(v / (1 - 0.99 ** (step + 1))) + 2e-3)
+            values -= (RATES[name] * pace * weights[name] * change).astype(np.float32)
+        np.clip(state["colours"], low, high, out=state["colours"])
+        np.clip(state["size"], -0.7, 0.5, out=state["size"])
+        np.clip(state["offset"], -farthest, farthest, out=state["offset"])
+        flat = np.log(scales0[:, :2]) + state["size"][:, :2]
+        shortest = np.maximum(
+            flat.max(1, keepdims=True) - np.log(LONGEST), np.log(scales0[:, :2]).min(1, keepdims=True)
+        )
+        state["size"][:, :2] += np.maximum(shortest - flat, 0)
+    return Changes(
+        index,
+        state["colours"],
+        1 / (1 + np.exp(-state["opacity"][:, 0])),
+        state["size"],
+        state["offset"],
+        share,
+    )
+
+
+def ssim_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(H, W, C) structural similarity, 11 x 11 Gaussian window of 1.5 px (Wang et al. 2004)."""
+    return _ssim_terms(x, y)[0]
+
+
+def ssim_gradient(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Gradient (H, W, C) by x of the sum over pixels of weight times SSIM."""
+    s, mx, my, a1, a2, b1, b2 = _ssim_terms(x, y)
+    weight = weight[..., None]
+    by_cross = weight * 2 * a1 / (b1 * b2)
+    by_square = -weight * s / b2
+    by_mean = weight * (2 * my * a2 / (b1 * b2) - 2 * mx * s / b1) - 2 * mx * by_square - my * by_cross
+    return _window_mean(by_mean) + 2 * x * _window_mean(by_square) + y * _window_mean(by_cross)
+
+
+def _ssim_terms(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    mx, my = _window_mean(x), _window_mean(y)
+    a1, b1 = 2 * mx * my + 1e-4, mx * mx + my * my + 1e-4
+    a2 = 2 * (_window_mean(x * y) - mx * my) + 9e-4
+    b2 = _window_mean(x * x + y * y) - mx * mx - my * my + 9e-4
+    return a1 * a2 / (b1 * b2), mx, my, a1, a2, b1, b2
+
+
+def _window_mean(picture: np.ndarray) -> np.ndarray:
+    # Zeros beyond the edge make the filter its own adjoint, which the gradient relies on.
+    return cv2.GaussianBlur(picture, (11, 11), 1.5, borderType=cv2.BORDER_CONSTANT)
+
+
+def _window(alpha: np.ndarray) -> tuple[slice, slice]:
+    """The part of the picture that holds the person, with a margin for the filter."""
+    rows, columns = np.flatnonzero((alpha > 0.02).any(1)), np.flatnonzero((alpha > 0.02).any(0))
+    return (
+        slice(max(0, rows[0] - 6), rows[-1] + 7),
+        slice(max(0, columns[0] - 6), columns[-1] + 7),
+    )
+
+
+def _logit(x: np.ndarray) -> np.ndarray:
+    return np.log(x / (1 - x))

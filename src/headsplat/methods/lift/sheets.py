@@ -1,0 +1,303 @@
+"""Sheets of lifted pixels: hair, clothes and chest in front, and clothes behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spl
+
+from headsplat.methods.lift.config import LiftConfig
+from headsplat.methods.lift.loose import Loose, body_weights, hair_weights, join
+from headsplat.methods.lift.numeric import look_up, nearest_true, smoothstep
+from headsplat.methods.lift.segment import Segments
+from headsplat.methods.lift.surface import BUST_TOP
+from headsplat.methods.lift.view import View
+from headsplat.methods.lift.volume import HairVolume
+from headsplat.raster.mesh import rasterize_mesh
+
+HEAD_MIDDLE, TORSO_MIDDLE = np.array([0, 0.033, -0.0125]), np.array([0, -0.177, -0.030])
+BUST_MIDDLE, BUST_AXES = np.array([0.0, -0.02]), np.array([0.265, 0.205])
+"""The bust ends evenly on an ellipse seen from the front (x, y), wherever the photo ended."""
+STEEPEST = 2.0
+"""Largest slope of a sheet, metres of depth per metre across."""
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Pictures at the resolution of the lifted cells, g x g."""
+
+    x: np.ndarray
+    y: np.ndarray
+    alpha: np.ndarray
+    hair: np.ndarray
+    clothes: np.ndarray
+    height: np.ndarray
+    valid: np.ndarray
+    mesh: np.ndarray
+    torso: np.ndarray
+    on_head: np.ndarray
+    capsule: np.ndarray
+    distance: np.ndarray
+    middle: np.ndarray
+    front: np.ndarray
+    back_of_mesh: np.ndarray
+
+
+def lift_sheets(view: View, segments: Segments, hair: HairVolume, config: LiftConfig) -> Loose:
+    """Lift what the mesh does not carry, front and back; in the photo's pose."""
+    field = _measure(view, segments, hair, config)
+    colours = _rim_colours(view, field)
+    front = _front(view, segments, hair, field, colours, config)
+    back = _back(view, segments, field, config)
+    return join([front, back])
+
+
+def _measure(view: View, segments: Segments, hair: HairVolume, config: LiftConfig) -> _Field:
+    frame, camera, model = view.frame, view.frame.camera, view.model
+    step = config.pixel_step
+    centres = np.arange(step / 2, camera.width, step, dtype=np.float32)
+    x, y = np.meshgrid(centres, centres)
+    cells = len(centres)
+
+    def down(image: np.ndarray) -> np.ndarray:
+        return cv2.resize(image.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
+
+    def pick(image: np.ndarray) -> np.ndarray:
+        return image[y.astype(int), x.astype(int)].astype(np.float64)
+
+    hairy = np.where(view.height > 0.15, 0, segments.hair) if hair.cropped else segments.hair
+    template_y = view.per_pixel(model.template[:, 1].astype(np.float64), 1.0)
+    on_mesh = view.face >= 0
+    torso = on_mesh & (template_y < BUST_TOP[1] + 0.008)
+    solid = cv2.erode(on_mesh.astype(np.uint8), np.ones((3, 3))) > 0
+
+    points, faces = hair.mesh()
+    projected = view.head_camera.project(points)
+    capsule, _, _ = rasterize_mesh(projected.astype(np.float32), faces, camera.width, camera.height)
+
+    # Thickness of the head model along each pixel's ray: draw it turned inside out.
+    far = 3 * float(view.pixels[:, 2].mean())
+    behind = view.pixels.copy()
+    behind[:, 2] = far - behind[:, 2]
+    back, _, _ = rasterize_mesh(
+        behind.astype(np.float32), model.faces[view.regions.skin_faces], camera.width, camera.height
+    )
+    back = np.where(np.isfinite(back), far - back, -1.0)
+
+    filled = ((frame.alpha > 0.5) | ~frame.valid).astype(np.uint8)
+    pad = 40
+    distance = cv2.distanceTransform(
+        cv2.copyMakeBorder(filled, pad, pad, pad, pad, cv2.BORDER_REPLICATE), cv2.DIST_L2, 5
+    )[pad:-pad, pad:-pad]
+
+    head_depth = _depth_of(view, HEAD_MIDDLE, "head")
+    torso_depth = _depth_of(view, TORSO_MIDDLE, "root")
+    height = down(view.height)
+    middle = torso_depth + (head_depth - torso_depth) * smoothstep(height, -0.75, 0.0)
+    field = _Field(
+        x=x, y=y, alpha=down(frame.alpha * frame.valid), hair=down(hairy), clothes=down(segments.clothes),
+        height=height, valid=down(cv2.erode(frame.valid.astype(np.uint8), np.ones((5, 5)))) > 0.6,
+        mesh=pick(view.depth), torso=pick(torso) > 0.5,
+        on_head=(down(solid.astype(np.float32)) > 0.5) & (pick(torso) < 0.5),
+        capsule=pick(capsule), distance=down(distance), middle=middle, front=middle, back_of_mesh=pick(back),
+    )  # fmt: skip
+    return _with_front(field, camera.K[0, 0], hair)
+
+
+def _depth_of(view: View, point: np.ndarray, joint: str) -> float:
+    """Camera depth of a rest-space point that is rigid with a joint."""
+    T = view.frame.camera.viewmat @ view.skin[view.model.joint_names.index(joint)]
+    return float(T[2, :3] @ point + T[2, 3])
+
+
+def _with_front(field: _Field, focal: float, hair: HairVolume) -> _Field:
+    """Add the front's depth: hair lies on its volume, clothes on a pillow bent towards the torso."""
+    step = float(field.x[0, 1] - field.x[0, 0])
+    radius = 0.085
+    across = np.minimum(field.distance * field.middle / focal, radius)
+    pillow = field.middle - np.sqrt(np.maximum(radius**2 - (radius - across) ** 2, 0))
+    seen = np.isfinite(field.mesh)
+    target, weight = np.zeros_like(pillow), np.zeros_like(pillow)
+    head = seen & field.on_head
+    target, weight = np.where(head, field.mesh - 0.005, target), np.where(head, 4.0, weight)
+    torso = seen & field.torso
+    target, weight = np.where(torso, field.mesh - 0.004, target), np.where(torso, 0.25, weight)
+    active = (field.alpha > 0.03) & (field.height < 0.35)
+    body = pillow.copy()
+    body[active] += _membrane(active, np.where(weight > 0, target - pillow, 0), weight, field.distance)[
+        active
+    ]
+
+    # Hair: on its surface; beyond the outline at the depth of the nearest place on it.
+    inner = cv2.erode(np.isfinite(field.capsule).astype(np.uint8), np.ones((3, 3))) > 0
+    lying = np.where(np.isfinite(field.capsule), field.capsule, 0)
+    if inner.any():
+        row, column = nearest_true(inner)
+        nearest = field.capsule[row, column]
+        away = np.hypot(row - np.arange(len(row))[:, None], column - np.arange(len(row))[None])
+        soft = cv2.GaussianBlur(nearest.astype(np.float32), (0, 0), 6 / step)
+        lying = np.where(inner, field.capsule, np.where(away > 3, soft, nearest))
+    low = smoothstep(field.height, -0.12, -0.3)
+    on_body = np.minimum(lying, np.where(low > 0, body - 0.006, np.inf))
+    lying = np.where(low > 0, low * np.where(active, on_body, lying) + (1 - low) * lying, lying)
+    lying = np.where(seen & field.on_head, np.minimum(lying, field.mesh - 0.003), lying)
+    share = smoothstep(field.hair, 0.25, 0.5) if not hair.cropped else np.zeros_like(body)
+    share = np.where(field.height > 0.35, 1.0, share)
+    if hair.cropped:
+        lying = np.where(field.height > 0.35, np.where(seen, field.mesh - 0.002, lying), lying)
+    front = share * lying + (1 - share) * body
+    return _Field(**{**field.__dict__, "front": front})
+
+
+def _membrane(active: np.ndarray, target: np.ndarray, weight: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Smooth correction field (g, g): near `target` by weight, zero along the outline, harmonic between."""
+    index = np.full(active.shape, -1)
+    index[active] = np.arange(active.sum())
+    pairs = []
+    for a, b in ((index[:, :-1], index[:, 1:]), (index[:-1], index[1:])):
+        both = (a >= 0) & (b >= 0)
+        pairs.append(np.stack([a[both], b[both]]))
+    i, j = np.concatenate(pairs, 1)
+    n = int(active.sum())
+    out = np.zeros(active.shape)
+    if n == 0:
+        return out
+    graph = sp.coo_matrix((np.ones(len(i)), (i, j)), (n, n)).tocsr()
+    graph = graph + graph.T
+    w = weight[active]
+    w = np.where((distance[active] < 2.5) & (w == 0), 1.0, w)
+    system = (8.0 * (sp.diags(np.asarray(graph.sum(1))[:, 0]) - graph) + sp.diags(w + 0.004)).tocsr()
+    start = target[active] * (w > 0)
+    solution, _ = spl.cg(
+        system, w * target[active], x0=start, rtol=1e-3, maxiter=200, M=sp.diags(1 / system.diagonal())
+    )
+    out[active] = solution
+    return out
+
+
+def _rim_colours(view: View, field: _Field) -> np.ndarray:
+    """Colours (g, g, 3): the outermost pixels take theirs from further in, where the matte is sure."""
+    gy, gx = np.gradient(cv2.GaussianBlur(field.distance, (0, 0), 1.5))
+    length = np.hypot(gx, gy) + 1e-6
+    inwards = np.clip(5 - field.distance, 0, 5) * (field.height > -0.2)
+    at = np.stack([field.x + gx / length * inwards, field.y + gy / length * inwards], -1)
+    return look_up(view.frame.foreground, at.reshape(-1, 2)).reshape(*field.x.shape, 3)
+
+
+def _bust_edge(view: View, points: np.ndarray) -> np.ndarray:
+    """(N,) 1 inside the bust's outline, fading to 0 at its edge."""
+    reach = np.linalg.norm((points[:, :2] - BUST_MIDDLE) / BUST_AXES, axis=1)
+    return np.where(points[:, 1] < BUST_MIDDLE[1], smoothstep(reach, 1.0, 0.88), smoothstep(reach, 1.35, 1.2))
+
+
+def _front(
+    view: View, segments: Segments, hair: HairVolume, field: _Field, colours: np.ndarray, config: LiftConfig
+) -> Loose:
+    camera = view.frame.camera
+    step = config.pixel_step
+    # On the head's own skin only hair and clothes are lifted; elsewhere whatever the matte holds.
+    cover = smoothstep(
+        np.maximum(field.hair, field.clothes * smoothstep(field.height, 0.05, -0.08)), 0.3, 0.75
+    )
+    alpha = np.where(field.on_head, np.minimum(cover, field.alpha), field.alpha)
+    lift = (alpha > 0.08) & field.valid
+    z = field.front
+    slope_x = np.gradient(z, axis=1) / step
+    slope_y = np.gradient(z, axis=0) / step
+    steep = np.hypot(slope_x, slope_y) * camera.K[0, 0] / z
+    torn = smoothstep(steep, 2.5, 4.5) * smoothstep(field.distance, 4, 7)
+    limit = STEEPEST * z / camera.K[0, 0]
+    slope_x, slope_y = np.clip(slope_x, -limit, limit), np.clip(slope_y, -limit, limit)
+    means, t1, t2 = _cells(view, field, z, slope_x, slope_y, lift, step * 0.5)
+    hairy = (field.hair > 0.35) | (field.height > -0.02)
+    height = field.height[lift]
+    weights = np.where(hairy[lift][:, None], hair_weights(height), body_weights(height))
+    edge = np.where(height < -0.15, _bust_edge(view, means), 1.0)
+    steep = np.hypot(slope_x, slope_y)[lift] * camera.K[0, 0] / z[lift]
+    count = int(lift.sum())
+    return Loose(
+        means=means,
+        t1=1.15 * t1,
+        t2=1.15 * t2,
+        thickness=np.full(count, 0.5),
+        colours=colours[lift].astype(np.float64),
+        opacities=np.clip(alpha[lift], 0, 1) * 0.97 * (1 - 0.97 * torn[lift]) * edge,
+        weights=weights,
+        seen=np.clip(alpha[lift], 0, 1),
+        trust=1 - 0.85 * smoothstep(steep, 1.0, 2.0),
+    )
+
+
+def _cells(
+    view: View,
+    field: _Field,
+    z: np.ndarray,
+    slope_x: np.ndarray,
+    slope_y: np.ndarray,
+    mask: np.ndarray,
+    reach: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """World centres and tangents (N, 3) of the cells in `mask`, `reach` pixels wide each way."""
+    camera = view.frame.camera
+    at = np.stack([field.x[mask], field.y[mask]], -1).astype(np.float64)
+    depth = z[mask]
+    centre = camera.unproject(at, depth)
+    right = camera.unproject(at + np.array([reach, 0]), depth + slope_x[mask] * reach)
+    below = camera.unproject(at + np.array([0, reach]), depth + slope_y[mask] * reach)
+    return centre, right - centre, below - centre
+
+
+def _back(view: View, segments: Segments, field: _Field, config: LiftConfig) -> Loose:
+    """Clothes behind: the front mirrored about the middle of the body, outside the model's own back."""
+    step = config.pixel_step
+    body = (field.height < 0.05) & ~((field.hair > 0.5) & (field.height > -0.15))
+    mask = body & (field.alpha > 0.3) & field.valid
+    if step <= 2:  # every other cell is enough where nobody looked
+        mask &= ((field.x // step + field.y // step) % 2) < 1
+    z = np.minimum(2 * field.middle - field.front, field.middle + 0.10)
+    z = np.maximum(z, np.where(field.height < 0.02, field.back_of_mesh + 0.006, -1))
+    z = np.maximum(z, field.front + 0.004)
+    z = cv2.GaussianBlur(z.astype(np.float32), (0, 0), 2.5).astype(np.float64)
+    slope_x, slope_y = np.gradient(z, axis=1) / step, np.gradient(z, axis=0) / step
+    limit = STEEPEST * z / view.frame.camera.K[0, 0]
+    means, t1, t2 = _cells(view, field, z, np.clip(slope_x, -limit, limit), np.clip(slope_y, -limit, limit),
+                           mask, step * 0.75)  # fmt: skip
+    height = field.height[mask]
+    at = np.stack([field.x[mask], field.y[mask]], -1)
+    colours = _clothes_colours(view, segments, at, height)
+    count = int(mask.sum())
+    return Loose(
+        means=means,
+        t1=1.2 * t1,
+        t2=1.2 * t2,
+        thickness=np.full(count, 0.5),
+        colours=0.88 * colours,
+        opacities=field.alpha[mask]
+        * 0.95
+        * np.where(height < -0.15, _bust_edge(view, means), 1.0)
+        * smoothstep(height, 0.05, -0.12),
+        weights=body_weights(height),
+        seen=np.zeros(count),
+        trust=np.full(count, 0.1),
+    )
+
+
+def _clothes_colours(view: View, segments: Segments, at: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """(N, 3) blurred colours of clothes only, so that no chin, hair or chest shows on the back."""
+    frame = view.frame
+    sure = ((segments.clothes > 0.6) & (frame.alpha > 0.9) & frame.valid).astype(np.float32)
+    soft = cv2.GaussianBlur(frame.foreground, (0, 0), 1.2)
+    own = look_up(soft, at)
+    if sure.sum() < 200:
+        return own.astype(np.float64)
+    sigma = 0.10 * view.size
+    weight = cv2.GaussianBlur(sure, (0, 0), sigma) + 1e-4
+    blurred = cv2.GaussianBlur(frame.foreground * sure[..., None], (0, 0), sigma) / weight[..., None]
+    median = np.median(frame.foreground[sure > 0], 0)
+    known = smoothstep(look_up(weight, at), 0.005, 0.08)[:, None]
+    spread = look_up(blurred, at) * known + median * (1 - known)
+    keep = smoothstep(look_up(cv2.GaussianBlur(sure, (0, 0), 2.0), at), 0.5, 0.95)[:, None] * 0.6
+    return own * keep + spread * (1 - keep)

@@ -1,0 +1,368 @@
+"""Gaussians on the skin, eyes and mouth, coloured from the photo, its mirror image, or by filling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spl
+from scipy.spatial import KDTree
+
+from headsplat.head.model import HeadModel
+from headsplat.methods.lift import eyes
+from headsplat.methods.lift.config import LiftConfig
+from headsplat.methods.lift.numeric import inside, look_up, nearest_index, nearest_true, smoothstep, unit
+from headsplat.methods.lift.segment import Segments
+from headsplat.methods.lift.shading import Shading, learn_shading
+from headsplat.methods.lift.view import INNER_LIPS, LEFT_EYE, RIGHT_EYE, View, grow, vertex_normals
+from headsplat.methods.lift.volume import HairVolume, capsule_coordinates
+
+NECK_TOP = -0.057
+"""Template height under which neck and torso skin is sampled coarsely."""
+BUST_TOP = (-0.095, -0.077)
+"""Template heights between which the neck of the mesh hands over to the lifted clothes."""
+SPREAD = 0.28
+"""Covariance of a splat over that of its triangle's corners: smaller leaves a lattice, larger blurs."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """N Gaussians that ride on triangles.
+
+    Attributes:
+        face: (N,) int32 triangle.
+        barycentric: (N, 3).
+        split: (N,) how many parts a triangle's edge was cut into.
+        shift: (N, 3) metres at rest: moves what would leave the matte back to its outline.
+        colours: (N, 3).
+        opacities: (N,).
+        seen: (N,) 0..1.
+        trust: (N,) 0..1, how freely refinement may recolour; low at grazing angles.
+        lock: (N,) 0..1, lids and the insides of eyes and lips, which must not learn the photo's pixels.
+        near_eye: (N,) 0..1, skin around the eyes.
+        blink: (N,) 0..1, moved by a blink.
+    """
+
+    face: np.ndarray
+    barycentric: np.ndarray
+    split: np.ndarray
+    shift: np.ndarray
+    colours: np.ndarray
+    opacities: np.ndarray
+    seen: np.ndarray
+    trust: np.ndarray
+    lock: np.ndarray
+    near_eye: np.ndarray
+    blink: np.ndarray
+
+
+def sub_triangles(level: int) -> np.ndarray:
+    """(4^level, 3) barycentrics of the centres of a triangle cut 2^level times along each edge."""
+    n = 2**level
+    out = []
+    for i in range(n):
+        out += [((i + 1 / 3) / n, (j + 1 / 3) / n) for j in range(n - i)]
+        out += [((i + 2 / 3) / n, (j + 2 / 3) / n) for j in range(n - i - 1)]
+    ab = np.array(out)
+    return np.concatenate([1 - ab.sum(1, keepdims=True), ab], 1)
+
+
+def sample_faces(
+    vertices: np.ndarray, faces: np.ndarray, chosen: np.ndarray, area: float, lowest: int, highest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut the chosen faces into parts of about `area` square metres.
+
+    Returns:
+        face (N,), barycentric (N, 3) of the parts' centres, split (N,) parts per edge.
+    """
+    corner = vertices[faces[chosen]]
+    size = 0.5 * np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
+    level = np.clip(np.round(np.log2(np.maximum(size / area, 1e-9)) / 2), lowest, highest).astype(int)
+    face, barycentric, split = [], [], []
+    for k in np.unique(level):
+        parts, own = sub_triangles(k), chosen[level == k]
+        face.append(np.repeat(own, len(parts)))
+        barycentric.append(np.tile(parts, (len(own), 1)))
+        split.append(np.full(len(own) * len(parts), 2.0**k))
+    if not face:
+        return np.zeros(0, int), np.zeros((0, 3)), np.zeros(0)
+    return np.concatenate(face), np.concatenate(barycentric), np.concatenate(split)
+
+
+def tangents(corners: np.ndarray, split: np.ndarray, spread: float = SPREAD) -> tuple[np.ndarray, np.ndarray]:
+    """Two vectors whose outer products sum to `spread` times the corner scatter of the cut triangle.
+
+    Args:
+        corners: (N, 3, 3) corners of the whole triangles, metres.
+        split: (N,) parts per edge.
+        spread: covariance over corner scatter.
+    """
+    w = (corners - corners.mean(1, keepdims=True)) * (np.sqrt(spread) / split)[:, None, None]
+    return (w[:, 0] - w[:, 1]) / np.sqrt(2), (w[:, 0] + w[:, 1] - 2 * w[:, 2]) / np.sqrt(6)
+
+
+def diffuse(
+    laplacian: sp.csr_matrix,
+    weight: np.ndarray,
+    values: np.ndarray,
+    smooth: float,
+    prior: np.ndarray,
+    trust: np.ndarray | float,
+) -> np.ndarray:
+    """Fill per-vertex values (V, k): keep those with weight, spread them, drift to `prior` far away."""
+    trust = np.broadcast_to(trust, weight.shape)
+    system = (smooth * laplacian + sp.diags(weight + trust)).tocsc()
+    return spl.splu(system).solve(weight[:, None] * values + trust[:, None] * prior)
+
+
+def to_vertices(
+    model: HeadModel, face: np.ndarray, barycentric: np.ndarray, weight: np.ndarray, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average weighted samples (N, k) onto vertices: total weight (V,) and mean value (V, k)."""
+    corner = model.faces[face].ravel()
+    share = (weight[:, None] * barycentric).ravel()
+    total = np.bincount(corner, share, len(model.template))
+    sums = [
+        np.bincount(corner, share * np.repeat(values[:, k], 3), len(model.template))
+        for k in range(values.shape[1])
+    ]
+    return total, np.stack(sums, -1) / np.maximum(total, 1e-9)[:, None]
+
+
+def lift_surface(view: View, segments: Segments, hair: HairVolume, config: LiftConfig) -> Surface:
+    """Sample the head model and colour every sample."""
+    model, regions = view.model, view.regions
+    face, barycentric, split = _sample(view, config)
+    corners = model.faces[face]
+    at = lambda values: (values[corners] * barycentric).sum(1)  # noqa: E731  per-vertex value at each sample
+    skin = regions.skin_faces[face]
+    own = _look(view, segments, corners, barycentric)
+    other = _look(view, segments, view.mirror[corners], barycentric)
+
+    behind, ear = at(regions.behind), at(regions.ear.astype(float))
+    lid = at(regions.lid)
+    to_eye = at(KDTree(view.rest[regions.eye_margin]).query(view.rest)[0])
+    to_lip = at(KDTree(view.rest[regions.lip_margin]).query(view.rest)[0])
+    lids = smoothstep(lid, 0.10, 0.35)
+    lid_margin = smoothstep(to_eye, 0.004, 0.0015) * (lid > 0.07)
+    parted = smoothstep(view.lip_gap, 0.012, 0.03)
+    inner_lip = parted * smoothstep(to_lip, 0.004, 0.0015)
+    holes = _holes(view)
+
+    weights = []
+    for look in (own, other):
+        w = look.weight * look.skin
+        w = w * (1 - np.maximum(lid_margin, 0.85 * smoothstep(lids, 0.3, 0.8))) * (1 - inner_lip)
+        weights.append(w * (1 - np.clip(1.3 * look_up(holes, look.pixels) * (look.weight > 0), 0, 1)) * skin)
+    w_own, w_other = weights
+    w_other = w_other * (1 - np.clip(w_own, 0, 1))
+    lock = np.clip(1.3 * look_up(holes, own.pixels) * (own.weight > 0), 0, 1) * skin
+
+    # Unseen skin: what was seen, freed from shading, spread over the mesh and shaded again.
+    shading = learn_shading(view, segments)
+    near_eye = smoothstep(to_eye, 0.022, 0.012) * (behind < 0)
+    bright = lambda c: c.mean(-1) / segments.skin_colour.mean()  # noqa: E731
+    donors = []
+    for look, w in ((own, w_own), (other, w_other)):
+        odd = (near_eye > 0.3) & ((bright(look.colours) < 0.72) | (bright(look.colours) > 1.5))
+        donors.append(w * (1 - smoothstep(lids, 0.03, 0.12)) * smoothstep(to_eye, 0.003, 0.006) * ~odd)
+    fill = _fill(view, segments, hair, shading, face, barycentric, own, other, donors)
+    total = np.clip(w_own + w_other, 0, 1)[:, None]
+    mixed = own.colours * w_own[:, None] + other.colours * w_other[:, None]
+    mixed = mixed / np.maximum(w_own + w_other, 1e-6)[:, None]
+    grain = np.random.default_rng(config.seed).normal(0, 0.010, (len(face), 1))
+    colours = mixed * total + (fill + grain) * (1 - total)
+
+    part = model.face_part[face]
+    colours = eyes.paint(view, segments, face, barycentric, part, colours, fill)
+
+    # Skin under hair takes the hair's colour, so that gaps show hair.
+    opacities = np.full(len(face), 0.97)
+    if not hair.cropped:
+        phi, arc, _ = capsule_coordinates(view.rest)
+        covered = at(hair.at(hair.presence, phi, arc))
+        dark = smoothstep(covered, 0.35, 0.75) * (1 - smoothstep(w_own, 0.2, 0.6)) * skin * (behind > -0.012)
+        colours = colours * (1 - dark[:, None]) + dark[:, None] * hair_median(view, segments) * 0.72
+        side = at(model.template[:, 0].astype(float))
+        for sign, hidden in zip((-1, 1), hair.hidden_ears, strict=True):
+            if hidden:
+                opacities[skin & (ear > 0.6) & (np.sign(side) == sign)] = 0
+
+    shift, dropped = _pull_inside(view, own, skin, at(model.template[:, 1].astype(float)))
+    opacities[dropped] = 0
+    height = at(model.template[:, 1].astype(float))
+    opacities = np.where(skin, opacities * smoothstep(height, *BUST_TOP), opacities)
+    keep = opacities > 0.02
+    lashes = _lashes(view, segments, config)
+    seen = np.clip(own.weight * own.matte, 0, 1) * skin
+
+    def with_lashes(values: np.ndarray, lash: float) -> np.ndarray:
+        return np.concatenate([values[keep], np.full(len(lashes[0]), lash)])
+
+    return Surface(
+        face=np.concatenate([face[keep], lashes[0]]).astype(np.int32),
+        barycentric=np.concatenate([barycentric[keep], lashes[1]]),
+        split=np.concatenate([split[keep], lashes[2]]),
+        shift=np.concatenate([shift[keep], np.zeros((len(lashes[0]), 3))]),
+        colours=np.concatenate([colours[keep], lashes[3]]).clip(0, 1),
+        opacities=np.concatenate([opacities[keep], lashes[4]]),
+        seen=with_lashes(seen, 0.0),
+        trust=with_lashes(np.clip((own.facing - 0.12) / 0.3, 0.1, 1), 1.0),
+        lock=with_lashes(np.maximum(np.maximum(lid_margin, smoothstep(lids, 0.2, 0.6)), lock) * skin, 1.0),
+        near_eye=with_lashes(near_eye * skin, 0.0),
+        blink=with_lashes(smoothstep(lids, 0.005, 0.05) * skin, 0.0),
+    )
+
+
+def hair_median(view: View, segments: Segments) -> np.ndarray:
+    """(3,) median colour of the hair, or of the skin darkened when there is none."""
+    sure = (segments.hair > 0.7) & (view.frame.alpha > 0.9) & (view.height > 0.1)
+    if sure.sum() < 50:
+        return segments.skin_colour * 0.4
+    return np.median(view.frame.foreground[sure], 0)
+
+
+def _sample(view: View, config: LiftConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    model, regions = view.model, view.regions
+    v, faces, area = model.template.astype(np.float64), model.faces, config.face_area
+    head, body = regions.faces(model, "head"), regions.faces(model, "body")
+    height, behind = v[faces][..., 1].mean(1), regions.behind[faces].mean(1)
+    neck = head & (height < NECK_TOP)
+    torso = body & (v[faces][..., 1].max(1) > BUST_TOP[0])
+    fine = 1 if area > 3e-6 else 2
+    plan = (
+        (head & (behind < 0.012) & ~neck, area, 0, 3),
+        (head & (behind >= 0.012) & ~neck, area * 4, 0, 3),
+        (neck | torso, area * 5, 0, 3),
+        (regions.faces(model, "mouth_cavity", "eye_socket"), area * 6, 0, 1),
+        (regions.faces(model, "teeth_upper", "teeth_lower"), area * 1.5, 1, 2),
+        (regions.faces(model, "tongue"), area * 3, 0, 1),
+        (regions.faces(model, "left_eye", "right_eye"), area * 0.6, 0, fine),
+    )
+    parts = [sample_faces(v, faces, np.flatnonzero(mask), size, low, high) for mask, size, low, high in plan]
+    face, barycentric, split = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return face, barycentric, split
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the photo says at the projections of N samples."""
+
+    pixels: np.ndarray
+    colours: np.ndarray
+    facing: np.ndarray
+    weight: np.ndarray
+    matte: np.ndarray
+    skin: np.ndarray
+    hair: np.ndarray
+
+
+def _look(view: View, segments: Segments, corners: np.ndarray, barycentric: np.ndarray) -> _Look:
+    pixels = (view.pixels[corners] * barycentric[..., None]).sum(1)
+    facing = (view.facing[corners] * barycentric).sum(1)
+    row, column = nearest_index(pixels, *view.shape)
+    visible = inside(pixels, *view.shape) & (pixels[:, 2] < view.depth[row, column] + 0.003)
+    visible &= view.frame.valid[row, column]
+    inner = cv2.erode(view.frame.alpha, np.ones((5, 5)))
+    matte = smoothstep(look_up(inner, pixels), 0.6, 0.95)
+    hair, clothes = look_up(segments.hair, pixels), look_up(segments.clothes, pixels)
+    skin = matte * np.clip(1 - 1.6 * hair, 0, 1) * np.clip(1 - 1.6 * clothes, 0, 1)
+    weight = visible * np.clip((facing - 0.18) / 0.32, 0, 1)
+    return _Look(pixels, look_up(view.frame.foreground, pixels), facing, weight, matte, skin, hair)
+
+
+def _holes(view: View) -> np.ndarray:
+    """(H, W) 0..1, the eyes' and parted lips' insides: no skin may take its colour from there."""
+    eye = view.polygon(RIGHT_EYE) | view.polygon(LEFT_EYE)
+    mask = grow(eye, 2)
+    if view.lip_gap > 0.012:
+        mask = np.maximum(mask, grow(view.polygon(INNER_LIPS), 1))
+    return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)
+
+
+def _fill(
+    view: View,
+    segments: Segments,
+    hair: HairVolume,
+    shading: Shading,
+    face: np.ndarray,
+    barycentric: np.ndarray,
+    own: _Look,
+    other: _Look,
+    donors: list[np.ndarray],
+) -> np.ndarray:
+    """(N, 3) colours for samples that nothing shows."""
+    model, regions = view.model, view.regions
+    w = donors[0] + donors[1]
+    c = (own.colours * donors[0][:, None] + other.colours * donors[1][:, None]) / np.maximum(w, 1e-6)[:, None]
+    total, mean = to_vertices(model, face, barycentric, w, c)
+    total = np.minimum(total, 3) * (total > 0.1)
+    shade = shading.at_vertices[:, None]
+    tone = segments.skin_colour / shading.at_skin
+    prior, trust = np.tile(tone, (len(mean), 1)), np.full(len(mean), 1e-4)
+    if hair.cropped:
+        stubble = _stubble(view, segments)
+        prior = np.where(regions.scalp[:, None], stubble / shading.at_skin, prior)
+        trust = np.where(regions.scalp, 8e-3, trust)
+        neighbours = sp.diags(regions.laplacian.diagonal()) - regions.laplacian
+        degree = np.maximum(regions.laplacian.diagonal(), 1)[:, None]
+        for _ in range(6):
+            prior = 0.5 * prior + 0.5 * (neighbours @ prior) / degree
+    filled = diffuse(regions.laplacian, total, mean / shade, 0.01, prior, trust) * shade
+    return (filled[model.faces[face]] * barycentric[..., None]).sum(1)
+
+
+def _stubble(view: View, segments: Segments) -> np.ndarray:
+    """(3,) colour of a cropped or bald scalp away from its highlights."""
+    frame = view.frame
+    on_scalp = (view.per_pixel(view.regions.behind, -1.0) > 0) & (view.height > 0.99) & (frame.alpha > 0.95)
+    on_scalp &= view.per_pixel(view.regions.ear.astype(float), 0.0) < 0.01
+    colour = (
+        np.percentile(frame.foreground[on_scalp], 42, axis=0) if on_scalp.sum() > 30 else segments.skin_colour
+    )
+    hairy = (segments.hair > 0.6) & (frame.alpha > 0.95) & (view.height > 0.9)
+    if hairy.sum() > max(100, 0.2 * on_scalp.sum()):
+        colour = np.median(frame.foreground[hairy], 0)
+    return colour
+
+
+def _pull_inside(
+    view: View, own: _Look, skin: np.ndarray, height: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shifts at rest (N, 3) that bring skin outside the matte to its outline; (N,) what cannot be saved."""
+    alpha = look_up(view.frame.alpha, own.pixels)
+    row, column = nearest_index(own.pixels, *view.shape)
+    shown = inside(own.pixels, *view.shape, 2) & view.frame.valid[row, column]
+    outside = (alpha < 0.35) & shown & skin
+    near_y, near_x = nearest_true(view.frame.alpha >= 0.6)
+    step = np.stack(
+        [near_x[row, column] + 0.5 - own.pixels[:, 0], near_y[row, column] + 0.5 - own.pixels[:, 1]], -1
+    )
+    distance = np.linalg.norm(step, axis=1)
+    step *= (1 + 1.5 / np.maximum(distance, 1e-3))[:, None]
+    movable = outside & (height > NECK_TOP) & (distance < 0.12 * view.size)
+    camera = view.head_camera
+    metres = step * (own.pixels[:, 2] / camera.K[0, 0])[:, None]
+    shift = np.concatenate([metres, np.zeros((len(step), 1))], 1) @ camera.viewmat[:3, :3]
+    dropped = (outside & ~movable) | (skin & ~shown & (height < BUST_TOP[1]))
+    return np.where(movable[:, None], shift, 0.0), dropped
+
+
+def _lashes(view: View, segments: Segments, config: LiftConfig) -> tuple[np.ndarray, ...]:
+    """Face, barycentric, split, colour, opacity of thin dark lashes; the lower ones are fainter."""
+    model = view.model
+    chosen = np.flatnonzero(view.regions.faces(model, "lashes"))
+    face, barycentric, split = sample_faces(
+        model.template.astype(np.float64), model.faces, chosen, config.face_area * 1.5, 0, 2
+    )
+    eye_level = model.joint_template[model.joint_names.index("left_eye"), 1]
+    upper = model.template[model.faces[face]][..., 1].mean(1) > eye_level
+    colour = np.tile(np.clip(segments.skin_colour * 0.16, 0.02, 0.2), (len(face), 1))
+    return face, barycentric, split, colour, np.where(upper, 0.35, 0.12)
+
+
+def posed_normals(view: View) -> np.ndarray:
+    """(V, 3) normals of the skin in the photo's pose."""
+    return unit(vertex_normals(view.posed, view.model.faces[view.regions.skin_faces]))

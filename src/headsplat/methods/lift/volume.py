@@ -1,0 +1,412 @@
+"""The volume of the hair: one closed radial surface around skull and neck that meets the matte's outline.
+
+The surface is a grid over a capsule: a sphere around the middle of the skull above its equator, a cylinder
+around the neck below. A node stores its distance from the axis, so hair of any length, seen or not, has one
+smooth surface on which seen pixels and invented strands both lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spl
+
+from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep, unit
+from headsplat.methods.lift.regions import CROWN, HAIR_PLANE, NAPE
+from headsplat.methods.lift.segment import Segments
+from headsplat.methods.lift.view import View
+from headsplat.raster.mesh import rasterize_mesh
+
+CENTRE = np.array([0.0, 0.050, 0.0])
+RADIUS = 0.1
+"""Metres of arc per radian above the equator, so that a row is as long as it is wide on a skull."""
+COLUMNS, ROW_STEP, LENGTH = 72, 0.005, 0.27
+ROWS = int((np.pi / 2 * RADIUS + LENGTH) / ROW_STEP)
+EQUATOR = np.pi / 2 * RADIUS
+FINE = 4
+"""Fine grids (colours, directions) have this many cells per node in both directions."""
+
+
+def axis_offset(y: np.ndarray) -> np.ndarray:
+    """Depth z of the axis at height y: the neck stands behind the middle of the skull."""
+    return -0.03 * smoothstep(y, 0.05, -0.06)
+
+
+def grid_axes(scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Azimuth (columns,) and arc length (rows,) of the nodes; azimuth 0 is the face, positive the left."""
+    phi = -np.pi + (np.arange(COLUMNS * scale) + 0.5) * 2 * np.pi / (COLUMNS * scale)
+    return phi, (np.arange(ROWS * scale) + 0.5) * ROW_STEP / scale
+
+
+def rays(phi: np.ndarray, arc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Foot on the axis and direction of the ray at azimuth `phi` and arc length `arc`, each (..., 3)."""
+    polar = np.minimum(arc / RADIUS, np.pi / 2)
+    direction = np.stack([np.sin(polar) * np.sin(phi), np.cos(polar), np.sin(polar) * np.cos(phi)], -1)
+    y = CENTRE[1] - np.maximum(arc - EQUATOR, 0)
+    return np.stack([np.zeros_like(y), y, axis_offset(y)], -1), direction
+
+
+def capsule_coordinates(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Azimuth, arc length and distance from the axis of (..., 3) head-space points."""
+    d = points - CENTRE
+    below = d[..., 1] < 0
+    z = np.where(below, points[..., 2] - axis_offset(points[..., 1]), d[..., 2])
+    flat = np.hypot(d[..., 0], z)
+    radius = np.where(below, flat, np.linalg.norm(d, axis=-1))
+    arc = np.where(below, EQUATOR - d[..., 1], RADIUS * np.arctan2(flat, np.maximum(d[..., 1], 0)))
+    return np.arctan2(d[..., 0], z), arc, radius
+
+
+@dataclass(frozen=True)
+class HairVolume:
+    """The hair's outer surface on the grid (R rows of arc length, C columns of azimuth).
+
+    Attributes:
+        radius: (R, C) metres from the axis to the hair's surface.
+        skull: (R, C) metres from the axis to the head model without ears.
+        presence: (R, C) 0..1, how much hair there is.
+        cropped: hair too short to stand off the scalp (or none): it is coloured on the skin instead.
+        hidden_ears: (right, left), the subject's: covered by hair.
+        thickness: metres, typical height of the hair over the skull.
+    """
+
+    radius: np.ndarray
+    skull: np.ndarray
+    presence: np.ndarray
+    cropped: bool
+    hidden_ears: tuple[bool, bool]
+    thickness: float
+
+    def at(self, grid: np.ndarray, phi: np.ndarray, arc: np.ndarray) -> np.ndarray:
+        """Look up a grid (R, C[, k]) of any resolution at azimuths and arc lengths (N,)."""
+        rows, columns = grid.shape[:2]
+        pad = 4
+        wrapped = np.concatenate([grid[:, -pad:], grid, grid[:, :pad]], 1)
+        x = (phi + np.pi) / (2 * np.pi) * columns + pad
+        y = arc / (ROWS * ROW_STEP) * rows
+        return look_up(wrapped, np.stack([x, y], -1))
+
+    def points(self, phi: np.ndarray, arc: np.ndarray, lift: np.ndarray | float = 0.0) -> np.ndarray:
+        """(N, 3) points of the surface, raised along their rays by `lift` metres."""
+        foot, direction = rays(phi, arc)
+        return foot + direction * (self.at(self.radius, phi, arc) + lift)[:, None]
+
+    def mesh(self) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices (R * C, 3) and faces of the whole surface, closed around the axis."""
+        phi, arc = np.meshgrid(*grid_axes())
+        foot, direction = rays(phi.ravel(), arc.ravel())
+        vertices = foot + direction * self.radius.reshape(-1, 1)
+        return vertices, grid_faces()
+
+
+def grid_faces() -> np.ndarray:
+    """(F, 3) triangles over all nodes, wound outwards."""
+    r, c = np.mgrid[: ROWS - 1, :COLUMNS]
+    a, b = r * COLUMNS + c, r * COLUMNS + (c + 1) % COLUMNS
+    d, e = a + COLUMNS, b + COLUMNS
+    return np.concatenate([np.stack([a, d, b], -1).reshape(-1, 3), np.stack([b, d, e], -1).reshape(-1, 3)])
+
+
+def measure_hair(view: View, segments: Segments) -> HairVolume:
+    """Find the hair's surface: smooth, outside the skull, inside the matte, out to its outline."""
+    skull = _skull(view)
+    hidden = _hidden_ears(view, segments)
+    long = _lowest_hair(view, segments)
+    base = cv2.blur(np.pad(skull, ((0, 0), (2, 2)), "wrap"), (5, 3))[:, 2:-2]
+    base = np.maximum(_gravity(base, max(long) < NAPE - 0.01), skull)
+    phi, arc = np.meshgrid(*grid_axes())
+    foot, direction = rays(phi, arc)
+    normal = surface_normals(foot + direction * base[..., None])
+    camera = view.head_camera
+    facing = (normal * unit(camera.position - foot - direction * base[..., None])).sum(-1)
+
+    outline, weight = _outline(view, segments, foot, direction, base, facing)
+    surface = foot + direction * base[..., None]
+    top = (weight > 0) & (surface[..., 1] > CROWN)
+    silhouette = float(np.percentile(outline[top], 70)) if top.sum() > 3 else 0.0
+    cropped = segments.no_hair or silhouette < 0.0085
+    beside = (weight > 0) & (surface[..., 1] > 0.03) & (surface[..., 1] < 0.115)
+    prior = float(np.clip(np.median(outline[beside]), 0.006, 0.03)) if beside.sum() > 3 else 0.008
+
+    plane = _behind_plane(surface)
+    face = (plane < -0.015) & (surface[..., 1] > NAPE - 0.02)
+    expected = np.where(face, 0.004, np.where(surface[..., 1] > NAPE, prior, 0.004))
+    trust = np.where(face, 0.3, 0.02)
+    height = _solve(outline, weight, expected, trust)
+    fractions = np.linspace(0, 1, 25)
+    for attempt in range(3):
+        limit = _hull_limit(view, camera, foot, direction, base, height, fractions)
+        bad = limit < height - 1e-4
+        if attempt == 2 or not bad.any():
+            height = np.minimum(height, limit)
+            break
+        outline, weight = np.where(bad, limit, outline), np.where(bad, np.maximum(weight, 1.5), weight)
+        height = _solve(outline, weight, expected, trust)
+    height = np.where(plane > 0.02, np.maximum(height, 0.003), height)
+    radius = np.maximum(base + height, 0.88 * skull)
+    presence = _presence(view, segments, foot + direction * radius[..., None], radius, skull, hidden, cropped)
+    return HairVolume(
+        radius.astype(np.float32),
+        skull.astype(np.float32),
+        presence.astype(np.float32),
+        cropped,
+        hidden,
+        prior,
+    )
+
+
+def surface_normals(points: np.ndarray) -> np.ndarray:
+    """(R, C, 3) outward unit normals of grid points (R, C, 3), periodic in columns."""
+    across = np.roll(points, -1, 1) - np.roll(points, 1, 1)
+    down = np.gradient(points, axis=0)
+    return unit(np.cross(down, across))
+
+
+def _behind_plane(points: np.ndarray) -> np.ndarray:
+    """Signed distance of points behind the plane that parts face from scalp."""
+    (y1, z1), (y0, z0) = HAIR_PLANE
+    slope = (z1 - z0) / (y1 - y0)
+    return ((points[..., 1] - y0) * slope + z0 - points[..., 2]) / np.hypot(1, slope)
+
+
+def _skull(view: View) -> np.ndarray:
+    """(R, C) distance from the axis to the outermost skin but the ears, drawn in capsule coordinates."""
+    regions, model = view.regions, view.model
+    faces = model.faces[regions.skin_faces]
+    faces = faces[~regions.ear[faces].any(1)]
+    phi, arc, radius = capsule_coordinates(view.rest)
+    corner = phi[faces]
+    wraps = corner.max(1) - corner.min(1) > np.pi
+    corner = np.where(wraps[:, None] & (corner < 0), corner + 2 * np.pi, corner)
+    keep = corner.max(1) - corner.min(1) < np.pi / 2
+    over = 2
+    x = (corner + np.pi) / (2 * np.pi) * COLUMNS * over
+    y = arc[faces] / ROW_STEP * over
+    corners = np.stack([x, y, 1 / np.maximum(radius[faces], 1e-3)], -1)[keep].reshape(-1, 3)
+    triangles = np.arange(len(corners), dtype=np.int32).reshape(-1, 3)
+    depth, _, _ = rasterize_mesh(corners.astype(np.float32), triangles, 2 * COLUMNS * over, ROWS * over)
+    out = np.where(np.isfinite(depth), 1 / np.maximum(depth, 1e-6), 0.0)
+    out = np.maximum(out[:, : COLUMNS * over], out[:, COLUMNS * over :])
+    out = out.reshape(ROWS, over, COLUMNS, over).max((1, 3))
+    for row in range(1, ROWS):  # below the bust nothing is known: go on as above
+        out[row] = np.where(out[row] > 0, out[row], out[row - 1])
+    first = int(np.argmax((out > 0).all(1)))
+    out[:first] = out[first].mean()
+    return out
+
+
+def _gravity(radius: np.ndarray, long: bool) -> np.ndarray:
+    """Let the surface fall nearly straight from its widest place, as hair does, instead of hugging the neck.
+
+    Long hair falls so all around; shorter hair only in front of and over the ears, and hugs the nape.
+    """
+    phi, _ = grid_axes()
+    inwards = (
+        np.full(COLUMNS, 0.28) if long else 0.28 + 0.9 * smoothstep(abs(phi), np.radians(95), np.radians(140))
+    )
+    out = radius.copy()
+    for row in range(1, ROWS):
+        if row * ROW_STEP > EQUATOR:
+            out[row] = np.maximum(out[row], out[row - 1] - inwards * ROW_STEP)
+    return out
+
+
+def _outline(
+    view: View,
+    segments: Segments,
+    foot: np.ndarray,
+    direction: np.ndarray,
+    base: np.ndarray,
+    facing: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Height over `base` (R, C) at which nodes seen edge-on leave the matte, and its weight."""
+    camera = view.head_camera
+    steps = np.arange(-0.014, 0.121, 0.0012)
+    edge_on = abs(facing) < 0.35
+    r, c = np.nonzero(edge_on)
+    start = foot[r, c] + direction[r, c] * base[r, c, None]
+    path = start[:, None] + direction[r, c][:, None] * steps[None, :, None]
+    pixels = camera.project(path.reshape(-1, 3))
+    alpha = look_up(view.frame.alpha, pixels).reshape(len(r), -1)
+    hair = look_up(segments.hair, pixels).reshape(len(r), -1)
+    known = (inside(pixels, *view.shape, 2) & view.frame.valid[nearest_index(pixels, *view.shape)]).reshape(
+        len(r), -1
+    )
+    zero = int(np.argmin(abs(steps)))
+    matte = alpha > 0.5
+    # Last sample of the run that starts at the surface (or, where the surface is outside, just before it).
+    leaves = ~matte[:, zero:]
+    out = np.where(leaves.any(1), np.argmax(leaves, 1) - 1, len(steps) - 1 - zero)
+    back = np.argmax(matte[:, : zero + 1][:, ::-1], 1)
+    back = np.where(matte[:, : zero + 1].any(1), back, zero)
+    last = np.where(matte[:, zero], zero + out, zero - back)
+    column = np.arange(len(steps))
+    hairy = (hair > 0.4) & (column <= last[:, None])
+    last_hair = np.where(hairy.any(1), len(steps) - 1 - np.argmax(hairy[:, ::-1], 1), 0)
+    on_skull = start[:, 1] > -0.01
+    target = steps[np.where(on_skull, last, np.minimum(last, last_hair))]
+    good = known[np.arange(len(r)), np.minimum(last + 1, len(steps) - 1)] & (on_skull | hairy.any(1))
+    good &= _behind_plane(start) > -0.02
+    target = np.clip(target, -0.012, np.where(on_skull, 0.11, 0.06))
+    height, weight = np.zeros_like(base), np.zeros_like(base)
+    height[r, c] = target
+    weight[r, c] = np.where(good, 1 - abs(facing[r, c]) / 0.35, 0)
+    return height, weight
+
+
+_OPERATORS: dict[str, sp.csr_matrix] = {}
+
+
+def _operators() -> tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]:
+    """Membrane, plate and left-right difference operators over the nodes."""
+    if not _OPERATORS:
+        _, arc = grid_axes()
+        ring = np.maximum(np.sin(np.minimum(arc / RADIUS, np.pi / 2)), 0.08) * RADIUS * 2 * np.pi / COLUMNS
+        across = np.repeat(np.clip((ROW_STEP / ring) ** 2, 0.1, 20), COLUMNS)
+        index = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
+        i = np.concatenate([index.ravel(), index[:-1].ravel()])
+        j = np.concatenate([np.roll(index, -1, 1).ravel(), index[1:].ravel()])
+        w = np.concatenate([across, np.ones((ROWS - 1) * COLUMNS)])
+        n = ROWS * COLUMNS
+        adjacency = sp.coo_matrix((w, (i, j)), (n, n)).tocsr()
+        adjacency = adjacency + adjacency.T
+        degree = np.asarray(adjacency.sum(1))[:, 0]
+        laplacian = sp.diags(degree) - adjacency
+        scaled = sp.diags(4 / degree) @ laplacian
+        mirror = sp.csr_matrix((np.ones(n), (np.arange(n), index[:, ::-1].ravel())), (n, n))
+        difference = sp.identity(n) - mirror
+        _OPERATORS["membrane"] = laplacian.tocsr()
+        _OPERATORS["plate"] = (scaled.T @ scaled).tocsr()
+        _OPERATORS["symmetry"] = (difference.T @ difference).tocsr()
+    return _OPERATORS["membrane"], _OPERATORS["plate"], _OPERATORS["symmetry"]
+
+
+def _solve(target: np.ndarray, weight: np.ndarray, expected: np.ndarray, trust: np.ndarray) -> np.ndarray:
+    membrane, plate, symmetry = _operators()
+    w = (weight + trust).ravel()
+    system = (0.6 * plate + 0.05 * membrane + 0.01 * symmetry + sp.diags(w)).tocsc()
+    right = (weight * target + trust * expected).ravel()
+    return np.clip(np.asarray(spl.spsolve(system, right)).reshape(ROWS, COLUMNS), -0.012, 0.11)
+
+
+def _hull_limit(
+    view: View,
+    camera,
+    foot: np.ndarray,
+    direction: np.ndarray,
+    base: np.ndarray,
+    height: np.ndarray,
+    fractions: np.ndarray,
+) -> np.ndarray:
+    """Visual hull: the largest height up to which a node's whole path stays inside the matte."""
+    rise = height[..., None] * fractions
+    path = foot[..., None, :] + direction[..., None, :] * (base[..., None] + rise)[..., None]
+    pixels = camera.project(path.reshape(-1, 3))
+    ok = look_up(view.frame.alpha, pixels) > 0.5
+    ok |= ~inside(pixels, *view.shape, 1) | ~view.frame.valid[nearest_index(pixels, *view.shape)]
+    ok = ok.reshape(*height.shape, -1)
+    ok[..., 0] = True
+    last = np.where(ok.all(-1), len(fractions) - 1, np.maximum(np.argmax(~ok, -1) - 1, 0))
+    return np.where(height > 0.001, height * fractions[last], height)
+
+
+def _hidden_ears(view: View, segments: Segments) -> tuple[bool, bool]:
+    """Whether hair covers the subject's right and left ear; an ear that is not shown follows the other."""
+    known: list[bool | None] = []
+    for sign in (-1, 1):
+        ear = view.regions.ear & (np.sign(view.model.template[:, 0]) == sign)
+        pixels = view.pixels[ear]
+        row, column = nearest_index(pixels, *view.shape)
+        seen = (
+            inside(pixels, *view.shape)
+            & (pixels[:, 2] < view.depth[row, column] + 0.004)
+            & (view.facing[ear] > 0.1)
+        )
+        seen &= view.frame.alpha[row, column] > 0.3
+        known.append(bool(np.median(segments.hair[row, column][seen]) > 0.5) if seen.sum() > 8 else None)
+    right, left = known
+    if right is None and left is None:
+        return (False, False)
+    return (bool(left if right is None else right), bool(right if left is None else left))
+
+
+def _lowest_hair(view: View, segments: Segments) -> tuple[float, float]:
+    """Head-space height y of the lower end of the hair at the subject's right and left side."""
+    x_axis = view.frame.landmarks[168, 0]
+    columns = np.arange(view.shape[1])[None] + 0.5
+    hair = (segments.hair > 0.5) & (view.side > 0.28)
+    y10, y152 = view.face_ends
+    ends = []
+    for own in (columns < x_axis, columns > x_axis):  # the subject's right is on the left of the picture
+        rows = (hair & own).sum(1) > 0.05 * view.size
+        if not rows.any():
+            ends.append(np.inf)
+            continue
+        level = view.height[np.arange(len(rows)), int(np.clip(x_axis, 0, view.shape[1] - 1))]
+        ends.append(float(y152 + level[rows].min() * (y10 - y152)))
+    return ends[0], ends[1]
+
+
+def _presence(
+    view: View,
+    segments: Segments,
+    points: np.ndarray,
+    radius: np.ndarray,
+    skull: np.ndarray,
+    hidden: tuple[bool, bool],
+    cropped: bool,
+) -> np.ndarray:
+    """(R, C) how much hair there is: what the photo shows, then its mirror image, then custom."""
+    if cropped:
+        return np.zeros((ROWS, COLUMNS))
+    camera = view.head_camera
+    normal = surface_normals(points)
+    facing = (normal * unit(camera.position - points)).sum(-1)
+    pixels = camera.project(points.reshape(-1, 3))
+    row, column = nearest_index(pixels, *view.shape)
+    unhidden = pixels[:, 2] < view.depth[row, column] + 0.006
+    known = inside(pixels, *view.shape, 2) & view.frame.valid[row, column] & unhidden
+    weight = smoothstep(facing, 0.05, 0.35) * known.reshape(ROWS, COLUMNS)
+    value = look_up(segments.hair, pixels).reshape(ROWS, COLUMNS)
+
+    right, left = _lowest_hair(view, segments)
+    phi, _ = np.meshgrid(*grid_axes())
+    end_side = np.where(phi < 0, right, left)
+    back = max(right, left)
+    end_back = back if back < NAPE else NAPE
+    aside = smoothstep(abs(phi), np.radians(140), np.radians(105))
+    end_side = np.minimum(end_side, np.inf)
+    end = np.where(np.isfinite(end_side), end_side, NAPE)
+    end = np.where(end < NAPE, aside * end + (1 - aside) * end_back, np.where(abs(phi) > 1.9, NAPE, end))
+    y = points[..., 1]
+    grows = smoothstep(_behind_plane(points), -0.004, 0.010)
+    prior = grows * smoothstep(y, end - 0.012, end + 0.008)
+    front = (abs(phi) < np.radians(60)) & (y < -0.05)
+    weight, prior = np.where(front, 0, weight), np.where(front, 0, prior)
+    # Over the ears and beside the neck hair hangs only where the photo shows it hanging.
+    for sign, covered in ((-1, hidden[0]), (1, hidden[1])):
+        if covered:
+            curtain = smoothstep(abs(phi), np.radians(66), np.radians(80)) * (np.sign(phi) == sign)
+            side_end = right if sign < 0 else left
+            prior = np.maximum(
+                prior, curtain * smoothstep(y, side_end - 0.012, side_end + 0.008) * (y < 0.09)
+            )
+            continue
+        ear = (
+            (np.sign(phi) == sign) & (abs(phi) < np.radians(118)) & (abs(phi) > np.radians(55)) & (y < 0.055)
+        )
+        prior = np.where(ear, 0.0, prior)
+    mirrored = weight[:, ::-1] * 0.5
+    total = weight + mirrored * (1 - weight)
+    seen = (weight * value + mirrored * (1 - weight) * value[:, ::-1]) / np.maximum(total, 1e-6)
+    mix = smoothstep(total, 0.0, 0.5)
+    presence = mix * seen + (1 - mix) * prior
+    closed = cv2.morphologyEx(
+        np.pad(presence, ((0, 0), (6, 6)), "wrap").astype(np.float32), cv2.MORPH_CLOSE, np.ones((5, 5))
+    )[:, 6:-6]
+    presence = np.where(abs(phi) > np.radians(60), np.maximum(presence, closed), presence)
+    blurred = cv2.GaussianBlur(np.pad(presence, ((0, 0), (4, 4)), "wrap").astype(np.float32), (0, 0), 0.8)
+    return blurred[:, 4:-4]

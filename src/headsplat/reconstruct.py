@@ -1,0 +1,72 @@
+"""The one place that names every method: a photo in, an avatar out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
+from typing import Literal
+
+import numpy as np
+
+from headsplat.avatar import Avatar
+from headsplat.clip import Frame
+from headsplat.errors import HeadsplatError
+
+Method = Literal["lift"]
+Size = Literal["5k", "20k", "80k"]
+
+
+def reconstruct(
+    photo: str | os.PathLike[str] | np.ndarray | Frame,
+    method: Method = "lift",
+    *,
+    gaussians: Size = "80k",
+    refine: int = 40,
+    face: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Avatar:
+    """Turn a photo of a person into an avatar.
+
+    Args:
+        photo: a file, an image (H, W, 3) in 0..1 or 8-bit, or a frame already tracked.
+        method: `lift` needs no training and no GPU.
+        gaussians: about how many Gaussians.
+        refine: refinement steps on what the photo shows; 0 for none.
+        face: which face if the photo shows several, counted from the left, 1 is the first.
+        progress: called with 0..1 as the work proceeds.
+
+    Returns:
+        The avatar. Its `info` holds `landmark_error` (share of the distance of the outer eye corners),
+        `confidence` 0..1, `source_psnr` in dB inside the matte, `source_ssim`, `matte_iou`, and `seconds`
+        spent without imports.
+
+    Raises:
+        HeadsplatError: the photo cannot be read or shows no usable face, or a setting is out of range.
+    """
+    if refine < 0 or refine > 10_000:
+        raise HeadsplatError(f"{refine} refinement steps make no sense; give 0 to 10000 (40 is usual).")
+    tell = progress or (lambda _: None)
+    match method:
+        case "lift":
+            from headsplat.methods import lift
+            from headsplat.track import track_photo
+
+            sizes = {"5k": lift.lift_5k, "20k": lift.lift_20k, "80k": lift.lift_80k}
+            if gaussians not in sizes:
+                raise HeadsplatError(f"There is no size {gaussians!r}; choose one of {', '.join(sizes)}.")
+            start = perf_counter()
+            frame = photo if isinstance(photo, Frame) else track_photo(photo, face=face)
+            tell(0.3)
+            avatar = lift.reconstruct(
+                frame, sizes[gaussians](refine), progress=lambda done: tell(0.3 + 0.7 * done)
+            )
+        case _:
+            raise HeadsplatError(f"There is no method named {method!r}; the only one so far is lift.")
+    info = {
+        "landmark_error": float(frame.landmark_error),
+        "confidence": float(frame.confidence),
+        "seconds": perf_counter() - start,
+    }
+    return replace(avatar, info={**avatar.info, **info})
