@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headsplat.errors import HeadsplatError
-from headsplat.raster.cpu import LARGEST_SIDE, _kernel
+from headsplat.raster.cpu import _kernel, check_size
 
 
 class MeshRender(NamedTuple):
@@ -49,6 +49,5 @@ def rasterize_mesh(
         raise HeadsplatError(
             f"A mesh needs points (V, 3) and faces (F, 3), not arrays of {points.shape} and {faces.shape}."
         )
-    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
-        raise HeadsplatError(f"Cannot draw {width} x {height} pixels; choose sides of 1 to {LARGEST_SIDE}.")
+    check_size(width, height)
     return MeshRender(*_kernel.mesh(points, faces, width, height, near))

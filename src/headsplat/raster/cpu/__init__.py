@@ -96,21 +96,18 @@ def forward(
     Raises:
         HeadsplatError: the image size is not within 1..16384, or arrays do not fit together.
     """
-    if not (1 <= camera.width <= LARGEST_SIDE and 1 <= camera.height <= LARGEST_SIDE):
-        raise HeadsplatError(
-            f"Cannot draw {camera.width} x {camera.height} pixels; choose sides of 1 to {LARGEST_SIDE}."
-        )
+    check_size(camera.width, camera.height)
     cloud = _contiguous(gaussians)
     channels = cloud.features.shape[1]
-    color = np.zeros(channels, np.float32) if background is None else _floats(background)
+    color = np.zeros(channels, np.float32) if background is None else float_array(background)
     if color.shape != (channels,):
         raise HeadsplatError(
             f"The background has shape {color.shape}; give one number per channel, ({channels},)."
         )
     image, alpha, depth_map, state = _kernel.forward(
         *_arrays(cloud),
-        _floats(camera.viewmat).reshape(4, 4),
-        _floats(camera.K).reshape(3, 3),
+        float_array(camera.viewmat).reshape(4, 4),
+        float_array(camera.K).reshape(3, 3),
         camera.width,
         camera.height,
         color,
@@ -142,7 +139,7 @@ def backward(
         raise HeadsplatError(
             "This frame was drawn without depth; draw it with depth=True to use its gradient."
         )
-    grad_image = _floats(grad_image)
+    grad_image = float_array(grad_image)
     means, quats, scales, opacities, features, view = _kernel.backward(
         frame._state,
         *_arrays(frame._gaussians),
@@ -150,8 +147,8 @@ def backward(
         frame.alpha,
         frame.depth,
         grad_image,
-        None if grad_alpha is None else _floats(grad_alpha),
-        None if grad_depth is None else _floats(grad_depth),
+        None if grad_alpha is None else float_array(grad_alpha),
+        None if grad_depth is None else float_array(grad_depth),
     )
     viewmat = np.zeros((4, 4), np.float32)
     viewmat[:3, :3], viewmat[:3, 3] = view[:9].reshape(3, 3), view[9:]
@@ -159,7 +156,14 @@ def backward(
     return Gradients(means, quats, scales, opacities, features, background, viewmat)
 
 
-def _floats(array: Any) -> np.ndarray:
+def check_size(width: int, height: int) -> None:
+    """Raise HeadsplatError unless both sides are within 1..LARGEST_SIDE."""
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise HeadsplatError(f"Cannot draw {width} x {height} pixels; choose sides of 1 to {LARGEST_SIDE}.")
+
+
+def float_array(array: Any) -> np.ndarray:
+    """`array` as contiguous float32, copied only if it is not."""
     return np.ascontiguousarray(array, np.float32)
 
 
@@ -168,7 +172,7 @@ def _arrays(g: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def _contiguous(gaussians: Gaussians) -> Gaussians:
-    cloud = Gaussians(*(_floats(a) for a in _arrays(gaussians)))
+    cloud = Gaussians(*(float_array(a) for a in _arrays(gaussians)))
     n = len(cloud.means)
     shapes = [a.shape for a in _arrays(cloud)]
     if shapes[:4] != [(n, 3), (n, 4), (n, 3), (n,)] or cloud.features.ndim != 2 or len(cloud.features) != n:

@@ -3,6 +3,9 @@
 import numpy as np
 
 class Frame: ...
+class Rig: ...
+
+Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def isa() -> str: ...
 def threads() -> int: ...
@@ -39,3 +42,28 @@ def backward(
 def mesh(
     points: np.ndarray, faces: np.ndarray, width: int, height: int, near: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+def pack_rig(
+    means: np.ndarray,
+    quats: np.ndarray,
+    scales: np.ndarray,
+    opacities: np.ndarray,
+    features: np.ndarray,
+    skin_joints: np.ndarray,
+    skin_weights: np.ndarray,
+    expression_means: Table | None,
+    expression_frames: Table | None,
+    expression_appearance: Table | None,
+) -> Rig: ...
+def render_rig(
+    rig: Rig,
+    weights: np.ndarray,
+    joint_transforms: np.ndarray | None,
+    viewmat: np.ndarray,
+    K: np.ndarray,
+    width: int,
+    height: int,
+    background: np.ndarray,
+    rules: np.ndarray,
+    with_depth: bool,
+    threads: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]: ...

@@ -109,6 +109,19 @@ TileArgs Frame::tile_args(const Cloud& cloud, const float* background, const Fra
 
 Frame::Frame(const Cloud& cloud, const FrameSettings& settings, const float* background, const FrameOutput& out)
     : settings_(settings), count_(cloud.count), channels_(cloud.channels) {
+    render(cloud, nullptr, nullptr, background, out);
+}
+
+Frame::Frame(const Rig& rig, const Pose& pose, const FrameSettings& settings, const float* background,
+             const FrameOutput& out)
+    : settings_(settings), count_(rig.count), channels_(rig.channels) {
+    Cloud cloud{nullptr, nullptr, nullptr, nullptr, rig.features, rig.count, rig.channels};
+    render(cloud, &rig, &pose, background, out);
+}
+
+void Frame::render(const Cloud& given, const Rig* rig, const Pose* pose, const float* background,
+                   const FrameOutput& out) {
+    const FrameSettings& settings = settings_;
     const int planes = channels_ + settings.with_depth;
     const int threads = settings.threads > 0 ? settings.threads : default_threads();
     grid_ = choose_grid(settings.view, planes);
@@ -119,9 +132,18 @@ Frame::Frame(const Cloud& cloud, const FrameSettings& settings, const float* bac
     tile_start_ = Buffer<uint32_t>(tiles + 1);
     tile_order_ = Buffer<uint32_t>(tiles);
 
+    // A rig whose colours move writes them where they are then read.
+    Cloud cloud = given;
+    Buffer<float> features;
+    if (rig && rig->appearance.row_halves && !pose->still) {
+        features = Buffer<float>((size_t)count_ * channels_);
+        cloud.features = features.data();
+    }
+
     // 1. Project; count pairs per chunk and tile.
     Buffer<uint32_t> counts((size_t)chunks * tiles);
-    const ProjectArgs project_args{settings.view, settings.rules, grid_, cloud, splats_.data(), pair_base_.data()};
+    const ProjectArgs project_args{settings.view, settings.rules, grid_, cloud,           rig,
+                                   pose,          features.data(), splats_.data(), pair_base_.data()};
     parallel_for(chunks, threads, [&](int chunk, int) {
         uint32_t* const mine = counts.data() + (size_t)chunk * tiles;
         std::memset(mine, 0, tiles * sizeof *mine);

@@ -25,6 +25,10 @@ class Frame {
     // Renders `cloud` over `background` (channels) into `out`.
     Frame(const Cloud& cloud, const FrameSettings& settings, const float* background, const FrameOutput& out);
 
+    // Renders a rig in one pose; there is no backward pass of this.
+    Frame(const Rig& rig, const Pose& pose, const FrameSettings& settings, const float* background,
+          const FrameOutput& out);
+
     // Gradients of every input from those of the outputs; `out` and `cloud` as they were given to and left by the
     // constructor. viewmat_grad gets 12 numbers, dL/dR row-major then dL/dt.
     void backward(const Cloud& cloud, const FrameOutput& out, const float* grad_image, const float* grad_alpha,
@@ -35,6 +39,7 @@ class Frame {
     const FrameSettings& settings() const { return settings_; }
 
    private:
+    void render(const Cloud& cloud, const Rig* rig, const Pose* pose, const float* background, const FrameOutput& out);
     TileArgs tile_args(const Cloud& cloud, const float* background, const FrameOutput& out) const;
 
     FrameSettings settings_;

@@ -12,6 +12,7 @@
 #include "frame.h"
 #include "mesh.h"
 #include "pool.h"
+#include "rig_pack.h"
 
 namespace nb = nanobind;
 using namespace headsplat;
@@ -75,6 +76,43 @@ Forward forward(In means, In quats, In scales, In opacities, In features, In vie
     return {array(std::move(image), {h, w, c}), array(std::move(alpha), {h, w}), depth_array, std::move(frame)};
 }
 
+// What SparseOffsets holds; the values as the bits of half floats.
+using Table = std::optional<std::tuple<nb::ndarray<const int64_t, nb::c_contig, nb::device::cpu>, Ints,
+                                       nb::ndarray<const uint16_t, nb::c_contig, nb::device::cpu>>>;
+
+SparseOffsets offsets_of(const Table& table) {
+    if (!table) return {};
+    const auto& [starts, index, values] = *table;
+    return {starts.data(), index.data(), values.data(), (int)starts.shape(0) - 1, (int)values.shape(1)};
+}
+
+std::unique_ptr<PackedRig> pack_rig(In means, In quats, In scales, In opacities, In features,
+                                    nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu> joints, In weights,
+                                    Table mean_changes, Table frame_changes, Table appearance_changes) {
+    const Cloud rest = cloud_of(means, quats, scales, opacities, features);
+    return std::make_unique<PackedRig>(rest, joints.data(), weights.data(), offsets_of(mean_changes),
+                                       offsets_of(frame_changes), offsets_of(appearance_changes));
+}
+
+using Picture = std::tuple<Out<float>, Out<float>, std::optional<Out<float>>>;
+
+Picture render_rig(const PackedRig& rig, In weights, std::optional<In> transforms, In viewmat, In K, int width,
+                   int height, In background, In rules, bool with_depth, int threads) {
+    const FrameSettings settings = settings_of(viewmat, K, width, height, rules, with_depth, threads);
+    const size_t h = height, w = width, pixels = h * w, c = rig.rig().channels;
+    Buffer<float> image(pixels * c), alpha(pixels), depth(with_depth ? pixels : 0);
+    {
+        nb::gil_scoped_release release;
+        const PackedPose pose(weights.data(), (int)weights.shape(0), transforms ? transforms->data() : nullptr,
+                              transforms ? (int)transforms->shape(0) : 0);
+        Frame(rig.rig(), pose.pose(), settings, background.data(),
+              FrameOutput{image.data(), alpha.data(), with_depth ? depth.data() : nullptr});
+    }
+    std::optional<Out<float>> depth_array;
+    if (with_depth) depth_array = array(std::move(depth), {h, w});
+    return {array(std::move(image), {h, w, c}), array(std::move(alpha), {h, w}), depth_array};
+}
+
 using Backward = std::tuple<Out<float>, Out<float>, Out<float>, Out<float>, Out<float>, Out<float>>;
 
 Backward backward(const Frame& frame, In means, In quats, In scales, In opacities, In features, In image, In alpha,
@@ -124,4 +162,7 @@ NB_MODULE(_kernel, m) {
     m.def("forward", &forward);
     m.def("backward", &backward);
     m.def("mesh", &mesh);
+    nb::class_<PackedRig>(m, "Rig");
+    m.def("pack_rig", &pack_rig);
+    m.def("render_rig", &render_rig);
 }

@@ -1,19 +1,9 @@
 // Projection of Gaussians to splats and its backward pass, kWidth Gaussians at a time.
 #pragma once
 
+#include "rig.h"
 #include "simd.h"
 #include "types.h"
-
-constexpr int kBlock = 64;
-constexpr float kLog2e = 1.44269504f;
-
-typedef Lanes<kWidth>::F Fv;
-typedef Lanes<kWidth>::I Iv;
-
-// A block of Gaussians as a structure of arrays.
-struct alignas(64) Block {
-    float mean[3][kBlock], quat[4][kBlock], scale[3][kBlock], opacity[kBlock];
-};
 
 static void load_block(const Cloud& cloud, int first, int count, Block& b) {
     const float *m = cloud.means + 3ll * first, *q = cloud.quats + 4ll * first, *s = cloud.scales + 3ll * first;
@@ -119,8 +109,11 @@ static uint32_t project(const ProjectArgs& args, int first, int last, uint32_t* 
 
     for (int start = first; start < last; start += kBlock) {
         const int count = last - start < kBlock ? last - start : kBlock;
+        if (args.rig)
+            animate_block(*args.rig, *args.pose, start, count, block, args.features);
+        else
+            load_block(args.cloud, start, count, block);
         const float* rgb = args.cloud.features + 3ll * start;
-        load_block(args.cloud, start, count, block);
         for (int j = 0; j < count; j += kWidth) {
             Projection p;
             project_lanes(w, rules, margin, block, j, p);

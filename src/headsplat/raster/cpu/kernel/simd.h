@@ -86,6 +86,11 @@ HS_INLINE float sum(F16 v) {
 }
 #endif
 
+constexpr float kLog2e = 1.44269504f;
+
+typedef Lanes<kWidth>::F Fv;
+typedef Lanes<kWidth>::I Iv;
+
 // 2^x for x <= 127; relative error 1e-7; exactly zero is not reached, values under 2^-126 are flushed there.
 template <int W>
 HS_INLINE typename Lanes<W>::F exp2v(typename Lanes<W>::F x) {
@@ -112,4 +117,15 @@ HS_INLINE typename Lanes<W>::F log2_rough(typename Lanes<W>::F x) {
     F e = __builtin_convertvector((bits >> 23) - 127, F);
     F m = (F)((bits & 0x007fffff) | 0x3f800000);
     return e - 2.51285427f + m * (4.07008978f + m * (-2.12067407f + m * (0.64514188f - 0.08161573f * m)));
+}
+
+// Four half floats, finite ones exactly.
+HS_INLINE F4 half4(const uint16_t* p) {
+#if defined(__F16C__)
+    return (F4)_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#else
+    I4 h = {p[0], p[1], p[2], p[3]};
+    F4 size = (F4)((h & 0x7fff) << 13) * 0x1p112f;  // moves the exponent from bias 15 to 127
+    return (F4)((I4)size | ((h & 0x8000) << 16));
+#endif
 }

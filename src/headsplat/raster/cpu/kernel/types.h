@@ -44,11 +44,52 @@ struct Grid {
     int count() const { return columns * rows; }
 };
 
+// Gaussians are worked on in blocks of this many, as structures of arrays; quat is wxyz.
+constexpr int kBlock = 64;
+struct alignas(64) Block {
+    float mean[3][kBlock], quat[4][kBlock], scale[3][kBlock], opacity[kBlock];
+};
+
+// Sparse per-expression changes, block by block. A row is k half floats, padding, and the Gaussian's place in its
+// block (uint16) as its last entry.
+struct RigEntry {
+    uint16_t expression, rows;
+    uint32_t first_row;
+};
+struct RigTable {
+    int row_halves;               // 0 = there is no such table
+    const uint32_t* block_start;  // (blocks + 1) into entries
+    const RigEntry* entries;
+    const uint16_t* rows;
+};
+
+// An avatar packed for animation.
+struct Rig {
+    int count, channels;
+    const Block* rest;
+    const float* features;                // (N, channels) at rest
+    const uint8_t* skin_joints;           // (N, 4)
+    const float* skin_weights;            // (N, 4)
+    RigTable means, frames, appearance;   // k = 3, 6, channels + 1
+};
+
+// One pose of a rig.
+struct Pose {
+    const float* weights;     // per expression
+    bool still;               // every weight is zero
+    const float* columns;     // (J, 4, 4): the columns of each joint's matrix, padded to four; null = no skinning
+    const float* turns;       // (J, J, 4): [first][joint] quaternion of joint with the sign that agrees with first
+    int joints;
+};
+
 struct ProjectArgs {
     View view;
     Rules rules;
     Grid grid;
     Cloud cloud;
+    const Rig* rig;           // if set, animate it instead of reading the cloud
+    const Pose* pose;
+    float* features;          // where an animated rig leaves its features; null if they stay those at rest
     Splat* splats;         // (N) out
     uint32_t* pair_base;   // (N) out: (splat, tile) pairs before this splat within its chunk
 };
