@@ -19,7 +19,7 @@ DEMO := build/demo
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 KERNEL := $(wildcard CMakeLists.txt) $(shell find src -name '*.cpp' -o -name '*.h' -o -name '*.hpp' 2>/dev/null)
 
 .PHONY: demo test install lint clean

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from headsplat.avatar import Avatar
+from headsplat.avatar_file import save_avatar
+
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "headsplat"
 
 # Each part may import only parts to its left. A new part has to be given its place here.
 ORDER = (
     "errors files tensor_file camera gaussians head losses motion takes raster nets clip avatar avatar_file "
-    "playback data track methods evaluate train reconstruct export web contact_sheet doctor cli"
+    "playback contact_sheet data track drive methods evaluate train reconstruct export web doctor terminal "
+    "cli"
 ).split()
 
 HEAVY = {
@@ -58,7 +62,7 @@ def loaded_after(code: str) -> set[str]:
     """Top-level modules that a fresh interpreter has loaded after running `code`."""
     script = f"{code}\nimport sys; print(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def test_import_headsplat_is_light() -> None:
@@ -67,6 +71,42 @@ def test_import_headsplat_is_light() -> None:
 
 def test_nouns_are_light() -> None:
     assert not loaded_after("from headsplat import Avatar, Camera, Gaussians, Motion") & HEAVY
+
+
+def test_playing_an_avatar_is_light(tmp_path: Path, avatar: Avatar) -> None:
+    save_avatar(avatar, tmp_path / "a.avatar")
+    code = f"""
+import numpy as np
+from headsplat.avatar_file import load_avatar
+from headsplat.playback import play
+from headsplat.takes import take
+avatar = load_avatar({str(tmp_path / "a.avatar")!r})
+assert next(play(avatar, take("hello"), size=32)).shape == (32, 32, 3)
+"""
+    assert not loaded_after(code) & HEAVY
+
+
+@pytest.mark.parametrize("verb", ["--help", "info", "render", "animate", "export"])
+def test_showing_verbs_are_light(tmp_path: Path, avatar: Avatar, verb: str) -> None:
+    save_avatar(avatar, tmp_path / "a.avatar")
+    words = {
+        "--help": ["--help"],
+        "info": ["info", "a.avatar"],
+        "render": ["render", "a.avatar", "-o", "a.png", "--size", "32"],
+        "animate": ["animate", "a.avatar", "-o", "a.mp4", "--size", "32", "--fps", "2"],
+        "export": ["export", "a.avatar", "a.ply"],
+    }[verb]
+    code = f"""
+import os
+os.chdir({str(tmp_path)!r})
+from headsplat.cli import main
+try:
+    main({words!r})
+except SystemExit as end:
+    assert end.code == 0, end.code
+print()
+"""
+    assert not loaded_after(code) & HEAVY
 
 
 def test_every_module_says_what_it_is() -> None:

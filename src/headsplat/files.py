@@ -25,6 +25,9 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise HeadsplatError(f"{target} is a folder; give the name of a file to write.")
+        if target.exists() and not target.is_file():
+            # Renaming over /dev/null would replace the device.
+            raise HeadsplatError(f"{target} is not an ordinary file; give the name of a file to write.")
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
         os.close(handle)
     except OSError as error:

@@ -88,7 +88,7 @@ def test_dropped_and_repeated_rows_are_evened_out(tmp_path: Path, speak: Motion)
 
 
 def test_rate_is_read_from_the_timecode(tmp_path: Path) -> None:
-    for fps in (24.0, 30.0, 60.0):
+    for fps in (7.0, 10.0, 24.0, 30.0, 60.0):
         assert read_rows(rows_of(take("hello", fps), tmp_path), tmp_path).fps == fps
     halved = read_rows(rows_of(take("hello", 60.0), tmp_path), tmp_path, fps=30.0)
     np.testing.assert_allclose(halved.weights, take("hello", 60.0).weights[::2][: len(halved)], atol=1e-5)

@@ -28,6 +28,7 @@ ANGLES = tuple(
 )
 OPTIONAL = ("tongueOut",)  # apps from before 2019 have no tongue
 LONGEST_GAP = 600.0
+FRAME_RATES = (24.0, 25.0, 30.0, 60.0, 120.0, 240.0)
 
 
 def read_arkit_csv(
@@ -87,14 +88,15 @@ def write_arkit_csv(motion: Motion, path: str | os.PathLike[str]) -> None:
         known = joint in motion.joints
         parts.append(motion.rotations[:, motion.joints.index(joint)] if known else np.zeros((len(motion), 3)))
     angles = np.concatenate([_yaw_pitch_roll(part) for part in parts], 1)
-    frame_rate = max(1, round(motion.fps))
+    base = motion.fps if motion.fps in FRAME_RATES else 60.0
     with writing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         pascal = [e[0].upper() + e[1:] for e in ARKIT]
         writer.writerow(["Timecode", "BlendShapeCount", *pascal, *ANGLES])
         for t, row in enumerate(np.concatenate([weights, angles], 1)):
-            whole, frame = divmod(t, frame_rate)
-            stamp = f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}:{frame:02}.000"
+            whole, frame = divmod(round(t / motion.fps * base, 3), base)
+            hours, minutes = divmod(int(whole) // 60, 60)
+            stamp = f"{hours:02}:{minutes:02}:{int(whole) % 60:02}:{frame:06.3f}"
             writer.writerow([stamp, len(row), *(f"{value:.7g}" for value in row)])
 
 
@@ -150,7 +152,7 @@ def _numbers(column: str, cells: Sequence[str], name: str) -> np.ndarray:
 
 
 def _times(cells: Sequence[str], name: str) -> tuple[np.ndarray, float]:
-    """Seconds of each row, and the app's frame rate.
+    """Seconds of each row, and the take's frame rate.
 
     A timecode is HH:MM:SS:FF.fff, where FF counts frames; how many there are in a second is not written down,
     so the smallest usual rate above every FF seen is taken. Plain seconds are accepted too.
@@ -160,13 +162,11 @@ def _times(cells: Sequence[str], name: str) -> tuple[np.ndarray, float]:
         shapes = {len(row) for row in fields}
         if shapes == {1}:
             times = np.array([row[0] for row in fields])
-            step = np.median(np.diff(times)) if len(times) > 1 else 1 / 60
-            rate = float(np.clip(round(1 / step), 1, 240)) if step > 0 else 60.0
         elif shapes == {4}:
             most = max(row[3] for row in fields)
-            rate = next((r for r in (24.0, 25.0, 30.0, 60.0, 120.0, 240.0) if most < r), 60.0)
-            rate = 60.0 if len(fields) < rate else rate  # under a second, most says little
-            times = np.array([h * 3600 + m * 60 + s + f / rate for h, m, s, f in fields])
+            base = next((r for r in FRAME_RATES if most < r), 60.0)
+            base = 60.0 if len(fields) < base else base  # under a second, most says little
+            times = np.array([h * 3600 + m * 60 + s + f / base for h, m, s, f in fields])
         else:
             raise ValueError("not a timecode")
     except ValueError as error:
@@ -178,6 +178,9 @@ def _times(cells: Sequence[str], name: str) -> tuple[np.ndarray, float]:
     times = times + 86400.0 * np.cumsum(np.concatenate([[0], np.diff(times) < -43200]))
     if np.diff(times, prepend=times[0]).max() > LONGEST_GAP:
         raise HeadsplatError(f"{name} has a gap of more than ten minutes; cut the take in two.")
+    steps = np.diff(times)
+    steps = steps[steps > 1e-6]
+    rate = float(np.clip(round(1 / np.median(steps)), 1, 240)) if len(steps) else 60.0
     return np.maximum.accumulate(times), rate
 
 

@@ -1,0 +1,389 @@
+"""The command line: each verb is a plain function here, and its signature is its options."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import tyro
+from tyro.conf import Positional, arg
+
+from headsplat.errors import HeadsplatError
+from headsplat.terminal import Status, fail, finish, progress, say
+
+Output = Annotated[Path, arg(aliases=("-o",))]
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def demo(out: Path = Path("build/demo"), *, json: bool = False) -> None:
+    """Make an avatar of the astronaut in scikit-image's test picture, and show what it can do.
+
+    Writes astronaut.avatar, astronaut.png (a contact sheet) and astronaut.mp4 (it says hello).
+
+    Args:
+        out: folder to write into.
+        json: print one machine-readable line last.
+    """
+    from skimage.data import astronaut
+
+    start = time.perf_counter()
+    paths = {suffix: out / f"astronaut.{suffix}" for suffix in ("avatar", "png", "mp4")}
+    facts = _create(astronaut(), paths["avatar"], gaussians="80k")
+    say(_created(facts))
+    _contact_sheet(paths["avatar"], paths["png"], size=256, background="white")
+    say(f"  {paths['png']}: from all sides, and with some expressions")
+    _animate(paths["avatar"], paths["mp4"], motion="hello", size=512, orbit=20.0, background="white")
+    say(f"  {paths['mp4']}: it says hello")
+    seconds = round(time.perf_counter() - start, 2)
+    finish({**facts, **{k: str(p) for k, p in paths.items()}, "total_seconds": seconds}, "", json)
+
+
+@app.command
+def create(
+    photo: Positional[Path],
+    output: Output,
+    *,
+    gaussians: Literal["5k", "20k", "80k"] = "80k",
+    refine: int = 40,
+    face: int | None = None,
+    json: bool = False,
+) -> None:
+    """Turn a photo into an avatar.
+
+    Args:
+        photo: a picture with one face, at least 64 pixels large and turned less than 65 degrees.
+        output: the .avatar file to write.
+        gaussians: how many; 80k is sharpest, 20k is for phones, 5k for thumbnails.
+        refine: steps of refinement against the photo; 0 for none.
+        face: which face, counted from the left, if there are several.
+        json: print one machine-readable line last.
+    """
+    if refine < 0:
+        raise HeadsplatError(f"--refine is {refine}; give 0 or more steps.")
+    _expect_suffix(output, ".avatar")
+    facts = _create(photo, output, gaussians=gaussians, refine=refine, face=face)
+    finish(facts, _created(facts), json)
+
+
+@app.command
+def animate(
+    avatar: Positional[Path],
+    output: Output,
+    *,
+    motion: str = "hello",
+    size: int = 512,
+    orbit: float = 0.0,
+    background: str = "white",
+    fps: float | None = None,
+    json: bool = False,
+) -> None:
+    """Drive an avatar and write a video.
+
+    Args:
+        avatar: the .avatar file.
+        output: OUT.mp4, OUT.webm (can be transparent) or a pattern of pictures such as OUT_DIR/%05d.png.
+        motion: hello, speak or range; or a Live Link Face take.csv, a LAM motion.json, or a video of a face.
+        size: side of the picture, pixels.
+        orbit: how far the camera swings to either side, degrees; 360 goes round once.
+        background: a colour (white, #rrggbb) or transparent.
+        fps: frames per second; default as the motion has.
+        json: print one machine-readable line last.
+    """
+    facts = _animate(avatar, output, motion=motion, size=size, orbit=orbit, background=background, fps=fps)
+    text = f"{output}: {facts['frames']} frames at {facts['fps']:g} per second, drawn in {facts['seconds']} s"
+    finish(facts, text, json)
+
+
+@app.command
+def render(
+    avatar: Positional[Path],
+    output: Output,
+    *,
+    yaw: float = 0.0,
+    pitch: float = 0.0,
+    expression: str = "",
+    contact: bool = False,
+    show: Literal["color", "seen"] = "color",
+    size: int = 512,
+    background: str = "white",
+    json: bool = False,
+) -> None:
+    """Draw one picture of an avatar, a contact sheet, or (to a video) a turntable.
+
+    Args:
+        avatar: the .avatar file.
+        output: OUT.png, .jpg or .webp; OUT.mp4 or .webm for one turn of the camera.
+        yaw: degrees; positive moves the camera to the subject's left.
+        pitch: degrees; positive moves the camera up.
+        expression: weights such as jawOpen=0.7,mouthSmileLeft=1 (`headsplat info` lists the names).
+        contact: a labelled sheet of all sides and some expressions; size is then that of one tile.
+        show: seen paints what the photo showed and what was guessed.
+        size: side of the picture, pixels.
+        background: a colour (white, #rrggbb) or transparent.
+        json: print one machine-readable line last.
+    """
+    start = time.perf_counter()
+    if contact:
+        if yaw or pitch or expression:
+            raise HeadsplatError(
+                "A contact sheet has its own views; leave out --yaw, --pitch and --expression."
+            )
+        _contact_sheet(avatar, output, size=size, background=background, show=show)
+    elif output.suffix.lower() in (".mp4", ".webm", ".mov", ".mkv") or "%" in output.name:
+        _turntable(avatar, output, expression=expression, show=show, size=size, background=background)
+    else:
+        _still(avatar, output, yaw, pitch, expression=expression, show=show, size=size, background=background)
+    facts = {"output": str(output), "seconds": round(time.perf_counter() - start, 3)}
+    finish(facts, f"{output}: drawn in {facts['seconds']} s", json)
+
+
+@app.command
+def info(avatar: Positional[Path], *, json: bool = False) -> None:
+    """Say what is in an avatar file.
+
+    Args:
+        avatar: the .avatar file.
+        json: print one machine-readable line last.
+    """
+    import numpy as np
+
+    from headsplat.avatar_file import load_avatar
+
+    a = load_avatar(avatar)
+    moved = np.diff(a.expression_means.starts).tolist()
+    facts = {
+        "avatar": str(avatar),
+        "bytes": avatar.stat().st_size,
+        "gaussians": len(a),
+        "channels": int(a.gaussians.features.shape[1]),
+        "method": a.method,
+        "source": a.source,
+        "joints": list(a.joints),
+        "expressions": dict(zip(a.expressions, moved, strict=True)),
+        "seen": round(float(a.seen.mean()), 4),
+        "view_target": [round(float(v), 5) for v in a.view_target],
+        "view_height": a.view_height,
+        "info": a.info,
+    }
+    lines = [
+        f"{avatar}: {len(a):,} Gaussians, {facts['bytes'] / 1e6:.2f} MB, by {a.method or 'nobody knows'}",
+        f"  joints       {', '.join(a.joints) or 'none'}",
+        f"  expressions  {', '.join(a.expressions) or 'none'}",
+        f"  seen         {facts['seen']:.0%} of it was in the photo",
+        *(f"  {key:<12} {value}" for key, value in a.info.items()),
+    ]
+    finish(facts, "\n".join(lines), json)
+
+
+@app.command
+def export(
+    avatar: Positional[Path],
+    output: Positional[Path],
+    *,
+    expression: str = "",
+    axes: Literal["y-up", "y-down"] = "y-up",
+    glb: Literal["splats", "mesh"] = "splats",
+    json: bool = False,
+) -> None:
+    """Give an avatar to other programs; the suffix decides the format.
+
+    Args:
+        avatar: the .avatar file.
+        output: .html (a page that plays it), .ply, .spz, .splat, .glb, or .zip (LAM's web viewer).
+        expression: weights such as jawOpen=0.7 for the formats that hold one pose.
+        axes: y-down for viewers of .ply and .splat that think in COLMAP's axes.
+        glb: Gaussians, or a rigged mesh with morph targets.
+        json: print one machine-readable line last.
+    """
+    from headsplat.avatar_file import load_avatar
+    from headsplat.export import export as write
+    from headsplat.playback import parse_expression
+
+    write(load_avatar(avatar), output, expression=parse_expression(expression) or None, axes=axes, glb=glb)
+    size = output.stat().st_size
+    finish({"output": str(output), "bytes": size}, f"{output}: {size / 1e6:.2f} MB", json)
+
+
+@app.command
+def doctor(*, json: bool = False) -> None:
+    """Say what is installed, which back ends work, and how fast this machine draws.
+
+    Args:
+        json: print one machine-readable line last.
+    """
+    from headsplat.doctor import describe, examine
+
+    report = examine()
+    finish(report, describe(report), json)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 2 the user can put it right, 130 stopped by Ctrl-C.
+
+    Args:
+        arguments: the words after `headsplat`; default those of this process.
+    """
+    # A polite kill unwinds like Ctrl-C, so that half-written files go away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app.cli(args=arguments, prog="headsplat", config=(tyro.conf.FlagCreatePairsOff,))
+    except HeadsplatError as error:
+        fail(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "headsplat"):
+            raise
+        fail(
+            f"This needs the package {package}; install it with `pip install 'headsplat[{_extra(package)}]'`."
+        )
+    except KeyboardInterrupt:
+        print("headsplat: stopped; nothing was left half written.", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
+    from headsplat.avatar_file import save_avatar
+    from headsplat.reconstruct import reconstruct
+
+    with Status("Making the avatar") as status:
+        avatar = reconstruct(photo, progress=status, **options)
+    save_avatar(avatar, output)
+    measured = avatar.info
+    return {
+        "avatar": str(output),
+        "gaussians": len(avatar),
+        "landmark_error": round(100 * measured["landmark_error"], 3),
+        "source_psnr": round(measured["source_psnr"], 2),
+        "matte_iou": round(measured["matte_iou"], 4),
+        "confidence": round(measured["confidence"], 3),
+        "seconds": round(measured["seconds"], 2),
+    }
+
+
+def _created(facts: dict[str, Any]) -> str:
+    size = Path(facts["avatar"]).stat().st_size / 1e6
+    return f"{facts['avatar']}: {facts['gaussians']:,} Gaussians, {size:.1f} MB, in {facts['seconds']} s"
+
+
+def _animate(
+    path: Path,
+    output: Path,
+    *,
+    motion: str,
+    size: int,
+    orbit: float,
+    background: str,
+    fps: float | None = None,
+) -> dict[str, Any]:
+    from headsplat.avatar_file import load_avatar
+    from headsplat.data.video import VideoWriter
+    from headsplat.drive import read_motion
+    from headsplat.motion import resample, select
+    from headsplat.playback import parse_color, play
+
+    color, avatar = parse_color(background), load_avatar(path)
+    with Status("Reading the motion") as status:
+        take = read_motion(motion, status)
+    if fps is not None:
+        if not 1 <= fps <= 240:
+            raise HeadsplatError(f"--fps is {fps:g}; give 1 to 240.")
+        take = resample(take, fps)
+    take, lost = select(take, avatar.expressions, avatar.joints)
+    if lost:
+        say(f"The avatar has no {', '.join(lost)}; left out.")
+    start = time.perf_counter()
+    frames = play(avatar, take, size=_size(size), orbit=orbit, background=color)
+    with VideoWriter(_pattern(output), fps=take.fps) as video:
+        for image in progress(frames, "Drawing", len(take)):
+            video.write(image)
+    seconds = round(time.perf_counter() - start, 2)
+    return {"output": str(output), "frames": len(take), "fps": take.fps, "seconds": seconds}
+
+
+def _still(
+    path: Path,
+    output: Path,
+    yaw: float,
+    pitch: float,
+    *,
+    expression: str,
+    show: str,
+    size: int,
+    background: str,
+) -> None:
+    import numpy as np
+
+    from headsplat.contact_sheet import with_seen_legend
+    from headsplat.data.image import write_image
+    from headsplat.playback import draw, parse_color, parse_expression, portrait_camera
+
+    if not (np.isfinite(yaw) and abs(pitch) < 90):
+        raise HeadsplatError("Cannot look from there; give a yaw in degrees and a pitch between -90 and 90.")
+    color, weights = parse_color(background), parse_expression(expression)
+    avatar = _load(path, show)
+    camera = portrait_camera(avatar, np.radians(yaw), np.radians(pitch), size=_size(size))
+    picture = draw(avatar.animate(weights), camera, color)
+    write_image(output, with_seen_legend(picture) if show == "seen" else picture)
+
+
+def _contact_sheet(path: Path, output: Path, *, size: int, background: str, show: str = "color") -> None:
+    from headsplat.contact_sheet import arrange, sheet_tiles, with_seen_legend
+    from headsplat.data.image import write_image
+    from headsplat.playback import parse_color
+
+    color = parse_color(background)
+    sheet = arrange(sheet_tiles(_load(path, show), size=_size(size), background=color))
+    write_image(output, with_seen_legend(sheet) if show == "seen" else sheet)
+
+
+def _turntable(path: Path, output: Path, *, expression: str, show: str, size: int, background: str) -> None:
+    from headsplat.data.video import VideoWriter
+    from headsplat.playback import parse_color, parse_expression, turntable
+
+    color, pose = parse_color(background), {"expression": parse_expression(expression)}
+    frames = turntable(_load(path, show), 120, size=_size(size), pose=pose, background=color)
+    with VideoWriter(_pattern(output), fps=30.0) as video:
+        for image in progress(frames, "Drawing", 120):
+            video.write(image)
+
+
+def _load(path: Path, show: str) -> Any:
+    from headsplat.avatar_file import load_avatar
+    from headsplat.playback import paint_seen
+
+    avatar = load_avatar(path)
+    return paint_seen(avatar) if show == "seen" else avatar
+
+
+def _size(size: int) -> int:
+    if not 16 <= size <= 4096:
+        raise HeadsplatError(f"--size is {size}; give 16 to 4096 pixels.")
+    return size
+
+
+def _pattern(output: Path) -> Path:
+    """The output with its % pattern checked."""
+    if "%" in output.name:
+        try:
+            numbered = output.name % 1 != output.name % 2
+        except (TypeError, ValueError):
+            numbered = False
+        if not numbered:
+            raise HeadsplatError(f"{output.name!r} does not number its pictures; write it like %05d.png.")
+    return output
+
+
+def _expect_suffix(path: Path, suffix: str) -> None:
+    if path.suffix.lower() != suffix:
+        raise HeadsplatError(f"{path} should end in {suffix}; rename the output.")
+
+
+def _extra(package: str) -> str:
+    return {"torch": "torch", "gsplat": "cuda", "starlette": "web", "uvicorn": "web"}.get(package, "create")

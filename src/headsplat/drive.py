@@ -1,0 +1,43 @@
+"""Find the motion that a name or a file stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from headsplat.errors import HeadsplatError
+from headsplat.motion import Motion
+from headsplat.takes import TAKES, take
+
+
+def read_motion(source: str | Path, progress: Callable[[float], None] | None = None) -> Motion:
+    """The motion of a built-in take, a recording, or a video of a face.
+
+    Args:
+        source: a key of `TAKES`, a Live Link Face `.csv`, a LAM `.json`, or a video, which is tracked.
+        progress: called with 0..1 while a video is tracked.
+
+    Raises:
+        HeadsplatError: it is none of these, or cannot be read.
+    """
+    name, suffix = str(source), Path(source).suffix.lower()
+    if name in TAKES:
+        return take(name)
+    if suffix == ".csv":
+        from headsplat.data.arkit_csv import read_arkit_csv
+
+        return read_arkit_csv(source)
+    if suffix == ".json":
+        from headsplat.data.lam_json import read_lam_json
+
+        return read_lam_json(source)
+    from headsplat.data.video import is_video
+
+    if is_video(source):
+        from headsplat.track.video import track_video
+
+        return track_video(source, progress=progress)
+    raise HeadsplatError(
+        f"There is no motion {name!r}; give {', '.join(TAKES)}, a Live Link Face .csv, a motion .json "
+        "or a video."
+    )
