@@ -1,4 +1,4 @@
-"""What is written comes back: frames, rate, size, colours, transparency; bad files are refused in a sentence."""
+"""What is written comes back: frames, rate, size, colours, transparency; bad files are refused."""
 
 from fractions import Fraction
 from pathlib import Path

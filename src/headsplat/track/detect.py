@@ -35,12 +35,43 @@ def detect_face(image: np.ndarray, *, face: int | None = None) -> np.ndarray:
         HeadsplatError: no face, several and none chosen, no such face, or a face under `MIN_FACE` pixels.
     """
     pixels = _as_uint8(image)
-    faces = find_faces(pixels)
-    if not faces:
+    coarse = choose_face(pixels, face)
+    if coarse is None:
         raise HeadsplatError(
             "There is no face in the picture that can be tracked; use one that shows a face from the front, "
             "upright and in focus."
         )
+    points = refine_face(pixels, coarse)
+    height = lm.face_height(points)
+    if height < MIN_FACE:
+        raise HeadsplatError(
+            f"The face is too small ({height:.0f} pixels from forehead to chin, {MIN_FACE} are needed); "
+            "use a larger picture or a closer one."
+        )
+    return points
+
+
+def choose_face(
+    pixels: np.ndarray, face: int | None = None, near: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Coarse points (478, 2) of the one face in a (H, W, 3) uint8 picture, or of the chosen one.
+
+    Args:
+        pixels: the picture.
+        face: which face if there are several: 1 is the leftmost.
+        near: (478, 2) points of a known face; of several, the nearest to it is taken.
+
+    Returns:
+        The points, or None if there is no face.
+
+    Raises:
+        HeadsplatError: several faces and none chosen, or no such face.
+    """
+    faces = find_faces(pixels)
+    if not faces:
+        return None
+    if near is not None:
+        return min(faces, key=lambda points: float(np.linalg.norm(points.mean(0) - near.mean(0))))
     if face is None and len(faces) > 1:
         raise HeadsplatError(
             f"There are {len(faces)} faces in the picture; choose one with --face 1 (the leftmost) "
@@ -50,14 +81,7 @@ def detect_face(image: np.ndarray, *, face: int | None = None) -> np.ndarray:
         raise HeadsplatError(
             f"There is no face number {face}; the picture has {len(faces)}, counted from left to right."
         )
-    points = refine_face(pixels, faces[(face or 1) - 1])
-    height = lm.face_height(points)
-    if height < MIN_FACE:
-        raise HeadsplatError(
-            f"The face is too small ({height:.0f} pixels from forehead to chin, {MIN_FACE} are needed); "
-            "use a larger picture or a closer one."
-        )
-    return points
+    return faces[(face or 1) - 1]
 
 
 def find_faces(pixels: np.ndarray) -> list[np.ndarray]:
@@ -69,7 +93,7 @@ def find_faces(pixels: np.ndarray) -> list[np.ndarray]:
     if min(pixels.shape[:2]) < 32:
         return []
     height, width = pixels.shape[:2]
-    found = _run(_mesh(_MAX_FACES), pixels, (0, 0, width, height))
+    found = detect_in(_still_mesh(_MAX_FACES), pixels, (0, 0, width, height))
     if not found:
         found = _search_boxes(pixels)
     for share in (0.6, 0.4):
@@ -78,7 +102,9 @@ def find_faces(pixels: np.ndarray) -> list[np.ndarray]:
         step = int(max(height, width) * share)
         for y in range(0, max(1, height - step // 2), step // 2):
             for x in range(0, max(1, width - step // 2), step // 2):
-                found += _run(_mesh(_MAX_FACES), pixels, (x, y, min(width, x + step), min(height, y + step)))
+                found += detect_in(
+                    _still_mesh(_MAX_FACES), pixels, (x, y, min(width, x + step), min(height, y + step))
+                )
     found = _distinct(found)
     if len(found) > 1:  # a pattern that looks like a face once does not stand a second look
         found = [points for points in found if _confirmed(pixels, points)] or found[:1]
@@ -90,7 +116,7 @@ def find_faces(pixels: np.ndarray) -> list[np.ndarray]:
 
 def _confirmed(pixels: np.ndarray, points: np.ndarray) -> bool:
     """Whether a closer look finds the same face again."""
-    again = _run(_mesh(1), pixels, face_box(points, pixels.shape, 2.0))
+    again = detect_in(_still_mesh(1), pixels, face_box(points, pixels.shape, 2.0))
     return bool(again) and bool(
         np.linalg.norm(again[0].mean(0) - points.mean(0)) < 0.3 * lm.face_height(points)
     )
@@ -110,13 +136,13 @@ def refine_face(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
         (478, 2) points in pixels of the whole picture.
     """
     box = face_box(points, pixels.shape, 2.0)
-    answers = _run(_mesh(1), pixels, box)
+    answers = detect_in(_still_mesh(1), pixels, box)
     if not answers:
         return points
     straight = answers[0]
     if np.linalg.norm(straight.mean(0) - points.mean(0)) > 0.5 * lm.face_height(points):
         return points  # the square also holds a neighbour's face, and the detector preferred it
-    mirrored = _run(_mesh(1), pixels, box, mirror=True)
+    mirrored = detect_in(_still_mesh(1), pixels, box, mirror=True)
     if not mirrored or np.abs(mirrored[0] - straight).max() > 0.15 * lm.face_height(points):
         return straight
     return (straight + mirrored[0]) / 2
@@ -131,10 +157,20 @@ def face_box(points: np.ndarray, shape: tuple[int, ...], size: float) -> tuple[i
     return int(x0), int(y0), int(x1), int(y1)
 
 
-def _run(
+def detect_in(
     mesh: Any, pixels: np.ndarray, box: tuple[int, int, int, int], mirror: bool = False
 ) -> list[np.ndarray]:
-    """All faces the mesh model finds in a box of the picture, in pixels of the whole picture."""
+    """All faces that a mesh model finds in a box of the picture.
+
+    Args:
+        mesh: from `load_mesh`.
+        pixels: (H, W, 3) uint8 RGB.
+        box: (x0, y0, x1, y1) pixels.
+        mirror: show it the mirrored box, and mirror the answer back.
+
+    Returns:
+        (478, 2) points of each face, pixels of the whole picture.
+    """
     import cv2
 
     x0, y0, x1, y1 = box
@@ -178,7 +214,7 @@ def _search_boxes(pixels: np.ndarray) -> list[np.ndarray]:
     for answer in result.detections or ():
         box = answer.location_data.relative_bounding_box
         corners = np.array([(box.xmin, box.ymin), (box.xmin + box.width, box.ymin + box.height)])
-        found += _run(_mesh(1), pixels, face_box(corners * [width, height], pixels.shape, 2.0))
+        found += detect_in(_still_mesh(1), pixels, face_box(corners * [width, height], pixels.shape, 2.0))
     return found
 
 
@@ -198,17 +234,21 @@ def _as_uint8(image: np.ndarray) -> np.ndarray:
     return to_uint8(image)
 
 
-@cache
-def _mesh(faces: int) -> Any:
-    """The still-picture face mesh for at most so many faces."""
+def load_mesh(faces: int, still: bool = True) -> Any:
+    """The face mesh model for at most so many faces; unless `still`, it remembers the last frame."""
     with silence():
         from mediapipe.python.solutions.face_mesh import FaceMesh
 
         mesh = FaceMesh(
-            static_image_mode=True, refine_landmarks=True, max_num_faces=faces, min_detection_confidence=0.3
+            static_image_mode=still, refine_landmarks=True, max_num_faces=faces, min_detection_confidence=0.3
         )
         mesh.process(np.zeros((64, 64, 3), np.uint8))  # the models load, and talk, at the first picture
         return mesh
+
+
+@cache
+def _still_mesh(faces: int) -> Any:
+    return load_mesh(faces)
 
 
 @cache

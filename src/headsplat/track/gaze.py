@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from headsplat.gaussians import axis_angle_to_quat, quat_multiply, quat_to_axis_angle
 from headsplat.track import landmarks as lm
 
 _LIMIT = np.array([0.7, 0.5])
@@ -78,12 +79,7 @@ def gaze_actions(names: tuple[str, ...], expression: np.ndarray, gaze: np.ndarra
 
 def eye_rotations(gaze: np.ndarray) -> np.ndarray:
     """(2, 3) rotation vectors of the right and the left eye joint for yaw and pitch (2, 2)."""
-    from headsplat.gaussians import axis_angle_to_quat, quat_multiply
-
     zero = np.zeros(2)
     pitch = axis_angle_to_quat(np.stack([gaze[:, 1], zero, zero], 1))
     yaw = axis_angle_to_quat(np.stack([zero, gaze[:, 0], zero], 1))
-    quat = quat_multiply(yaw, pitch)
-    sine = np.linalg.norm(quat[:, 1:], axis=1, keepdims=True)
-    angle = 2 * np.arctan2(sine, quat[:, :1])
-    return quat[:, 1:] / np.maximum(sine, 1e-12) * angle
+    return quat_to_axis_angle(quat_multiply(yaw, pitch))

@@ -19,8 +19,8 @@ def _numbers(text: str) -> np.ndarray:
 
 
 OVAL = _numbers(
-    "10 338 297 332 284 251 389 356 454 323 361 288 397 365 379 378 400 377 152 148 176 149 150 136 172 58 132 "
-    "93 234 127 162 21 54 103 67 109"
+    "10 338 297 332 284 251 389 356 454 323 361 288 397 365 379 378 400 377 152 148 176 149 150 136 172 58 "
+    "132 93 234 127 162 21 54 103 67 109"
 )
 """The outline of the face, clockwise in the picture from the middle of the forehead."""
 LIPS_OUTER = np.array(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from headsplat.gaussians import axis_angle_to_matrix, matrix_to_quat
+from headsplat.gaussians import axis_angle_to_matrix, matrix_to_quat, quat_to_axis_angle
 from headsplat.track import landmarks as lm
 from headsplat.track import priors
 from headsplat.track.points import FacePoints
@@ -180,9 +180,7 @@ def _pitch(rotation: np.ndarray) -> float:
 
 def _turn_between(rotation: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """(3,) rotation vector w with exp(w) reference = rotation."""
-    quat = matrix_to_quat(rotation @ reference.T)
-    sine = np.linalg.norm(quat[1:])
-    return quat[1:] * (2.0 if sine < 1e-9 else 2 * np.arctan2(sine, quat[0]) / sine)
+    return quat_to_axis_angle(matrix_to_quat(rotation @ reference.T))
 
 
 def _cost(problem: Problem, fit: Fit, views: list[_View], units: np.ndarray) -> float:

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headsplat.gaussians import axis_angle_to_matrix, matrix_to_quat
+from headsplat.gaussians import axis_angle_to_matrix, matrix_to_quat, quat_to_axis_angle
+from headsplat.motion import split_head_turn
 
 _LEVEL = np.diag([1.0, -1.0, -1.0])
 """Rotation from an upright head that faces the camera to OpenCV camera axes."""
 FOLLOWS_YAW, FOLLOWS_PITCH, FOLLOWS_ROLL = 0.5, 0.3, 0.0
 """Share of the head's turn against the camera that the torso takes part in: people turn their shoulders half
 way, are photographed a little from above or below, and hold their shoulders level."""
-_NECK_SHARE = 0.4
-"""Share of the turn between torso and head that happens at the neck joint; the head joint does the rest."""
 
 
 def split_turn(
@@ -39,8 +38,7 @@ def split_turn(
         head: (3,) rotation vector.
     """
     torso = torso_prior(rotation) if torso is None else torso
-    turn = rotation_vector(torso.T @ rotation)
-    neck, head = _NECK_SHARE * turn, (1 - _NECK_SHARE) * turn
+    neck, head = split_head_turn(rotation_vector(torso.T @ rotation))
     skin = about(neck, joints[names.index("neck")]) @ about(head, joints[names.index("head")])
     measured = np.eye(4)
     measured[:3, :3], measured[:3, 3] = rotation, translation
@@ -67,9 +65,13 @@ def head_angles(rotation: np.ndarray) -> tuple[float, float, float]:
 
 def rotation_vector(matrix: np.ndarray) -> np.ndarray:
     """(3,) rotation vector of a (3, 3) rotation matrix."""
-    quat = matrix_to_quat(np.asarray(matrix, np.float64))
-    sine = np.linalg.norm(quat[1:])
-    return quat[1:] * (2.0 if sine < 1e-9 else 2 * np.arctan2(sine, quat[0]) / sine)
+    return quat_to_axis_angle(matrix_to_quat(np.asarray(matrix, np.float64)))
+
+
+def mean_rotation(matrices: np.ndarray) -> np.ndarray:
+    """(3, 3) rotation nearest to all of (T, 3, 3) in the sum of squared matrix differences."""
+    u, _, v = np.linalg.svd(matrices.mean(0))
+    return u @ np.diag([1.0, 1.0, np.linalg.det(u @ v)]) @ v
 
 
 def about(vector: np.ndarray, point: np.ndarray) -> np.ndarray:
