@@ -44,7 +44,11 @@ class Bust:
 
     def without(self, *parts: str) -> Bust:
         """The bust without the named parts and without the vertices that only they used."""
-        keep = np.setdiff1d(np.arange(len(self.faces)), self.part_faces(*parts))
+        return self.without_faces(self.part_faces(*parts))
+
+    def without_faces(self, rows: np.ndarray) -> Bust:
+        """The bust without some faces and without the vertices that only they used."""
+        keep = np.setdiff1d(np.arange(len(self.faces)), rows)
         used = np.unique(self.faces[keep])
         compact = np.full(len(self.template), -1)
         compact[used] = np.arange(len(used))
