@@ -1,0 +1,175 @@
+"""Source images and motion folders the way the released LAM expects them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from headsplat.camera import Camera
+from headsplat.errors import HeadsplatError
+from headsplat.motion import Motion
+
+MASK_THRESHOLD = 180
+"""Matte values above this, of 255, are the person."""
+
+
+def prepare_image(
+    image: np.ndarray, alpha: np.ndarray | None, size: int, background: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The network's input: the person on white, cut out around the image centre, resized by area.
+
+    The matte becomes binary; the square reaches from the image centre as far as the person does.
+
+    Args:
+        image: (H, W, 3) float32 0..1.
+        alpha: (H, W) float32 0..1, or None for all of the picture.
+        size: side of the result, pixels.
+        background: grey level behind the person.
+
+    Returns:
+        (size, size, 3) float32 image and (size, size) float32 mask, both 0..1.
+
+    Raises:
+        HeadsplatError: the matte is empty.
+    """
+    height, width = image.shape[:2]
+    mask = np.ones((height, width), np.float32)
+    if alpha is not None:
+        mask = (np.round(alpha * 255) > MASK_THRESHOLD).astype(np.float32)
+    if not mask.any():
+        raise HeadsplatError("There is nobody in the matte of the photo; give a photo with one clear face.")
+    half = 0
+    for axis, centre in ((0, height // 2), (1, width // 2)):
+        inside = np.flatnonzero(mask.any(1 - axis))
+        half = max(half, centre - inside[0], inside[-1] - centre)
+    half = max(half, 1)
+    on_white = image * mask[..., None] + background * (1 - mask[..., None])
+    box = (height // 2 - half, height // 2 + half, width // 2 - half, width // 2 + half)
+    return (
+        resize_area(_cut(on_white, box, background), size),
+        resize_area(_cut(mask, box, 0.0), size),
+    )
+
+
+def resize_area(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W) or (H, W, C) to (size, size, ...), every pixel the mean of the area that it covers."""
+    rows, columns = _area_weights(image.shape[0], size), _area_weights(image.shape[1], size)
+    shrunk = np.tensordot(rows, image.astype(np.float64), axes=(1, 0))
+    return np.moveaxis(np.tensordot(columns, shrunk, axes=(1, 1)), 0, 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A tracked driving sequence of FLAME parameters.
+
+    Attributes:
+        motion: T frames of FLAME's 100 expressions and five joints; `root` holds the translation.
+        cameras: T cameras of the picture to draw.
+        betas: (300,) shape weights of the person tracked.
+    """
+
+    motion: Motion
+    cameras: tuple[Camera, ...]
+    betas: np.ndarray
+
+
+def read_sequence(folder: str | os.PathLike[str], scale: float = 0.5, fps: float = 30.0) -> Sequence:
+    """Read a folder of FLAME parameters and cameras, as VHAP tracks them and LAM is driven by.
+
+    Args:
+        folder: holds transforms.json, flame_param/*.npz and canonical_flame_param.npz.
+        scale: size of the picture to draw, as a factor on the size that the cameras were made for.
+        fps: frames per second; the folder does not say.
+
+    Raises:
+        HeadsplatError: a file is missing or not what it should be; it is named.
+    """
+    folder = Path(folder)
+    source = folder / "transforms.json"
+    try:
+        frames = json.loads(source.read_text())["frames"]
+        frames = sorted(frames, key=lambda frame: frame["flame_param_path"])
+        poses = np.array([frame["transform_matrix"] for frame in frames], np.float64).reshape(-1, 4, 4)
+        focals = np.array([[f["fl_x"], f["fl_y"]] for f in frames], np.float64) * scale
+        centre = np.array([frames[0]["cx"], frames[0]["cy"]], np.float64) * scale
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise HeadsplatError(
+            f"{source} is missing or not a list of frames with cameras; give a folder tracked with VHAP."
+        ) from error
+    width, height = (int(2 * c) for c in centre)
+    cameras = []
+    for pose, (fx, fy) in zip(poses, focals, strict=True):
+        # OpenGL axes (y up, looking along -z) to OpenCV's; the picture's centre is the principal point.
+        T_world_camera = pose * np.array([1, -1, -1, 1])
+        K = np.array([[fx, 0, width / 2], [0, fy, height / 2], [0, 0, 1]], np.float32)
+        cameras.append(Camera(np.linalg.inv(T_world_camera).astype(np.float32), K, width, height))
+    rows = [_read_parameters(folder / frame["flame_param_path"]) for frame in frames]
+    table = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    eyes = table["eyes_pose"].reshape(-1, 2, 3)
+    joints = [table["rotation"], table["neck_pose"], table["jaw_pose"], eyes[:, 0], eyes[:, 1]]
+    root = np.broadcast_to(np.eye(4, dtype=np.float32), (len(rows), 4, 4)).copy()
+    root[:, :3, 3] = table["translation"]
+    motion = Motion(
+        weights=table["expr"],
+        expressions=tuple(f"expr{i}" for i in range(table["expr"].shape[1])),
+        rotations=np.stack(joints, 1),
+        joints=("root", "neck", "jaw", "left_eye", "right_eye"),
+        fps=fps,
+        root=root,
+    )
+    return Sequence(motion.check(str(folder)), tuple(cameras), read_betas(folder))
+
+
+def read_betas(path: str | os.PathLike[str]) -> np.ndarray:
+    """(300,) FLAME shape weights of a person, from canonical_flame_param.npz or the folder that holds it.
+
+    Raises:
+        HeadsplatError: the file is missing or has no shape weights.
+    """
+    path = Path(path)
+    path = path / "canonical_flame_param.npz" if path.is_dir() else path
+    return _load(path, ("shape",))["shape"].reshape(-1)
+
+
+_WIDTHS = {"expr": 100, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
+
+
+def _read_parameters(path: Path) -> dict[str, np.ndarray]:
+    values = {name: value.reshape(-1) for name, value in _load(path, tuple(_WIDTHS)).items()}
+    for name, width in _WIDTHS.items():
+        if values[name].shape != (width,):
+            raise HeadsplatError(
+                f"{path} has {len(values[name])} numbers of {name}, not {width}; it is of another FLAME."
+            )
+    return values
+
+
+def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name], np.float32) for name in names}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise HeadsplatError(f"{path} is missing or not FLAME parameters ({error}).") from error
+
+
+def _cut(image: np.ndarray, box: tuple[int, int, int, int], fill: float) -> np.ndarray:
+    """Rows and columns low <= i < high of an image, which may reach over its borders."""
+    top, bottom, left, right = box
+    height, width = image.shape[:2]
+    out = np.full((bottom - top, right - left, *image.shape[2:]), fill, np.float32)
+    rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
+    out[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[rows, columns]
+    return out
+
+
+def _area_weights(old: int, new: int) -> np.ndarray:
+    """(new, old) share of each old pixel in each new one."""
+    edges = np.linspace(0, old, new + 1)
+    low, high = edges[:-1, None], edges[1:, None]
+    start = np.arange(old)[None]
+    cover = np.clip(np.minimum(high, start + 1) - np.maximum(low, start), 0, 1)
+    return cover / (high - low)
