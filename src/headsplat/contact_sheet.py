@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headsplat.avatar import Avatar
-from headsplat.playback import draw, portrait_camera, seen_colors
+from headsplat.playback import Color, draw, portrait_camera, seen_colors
 
 Tile = tuple[str, np.ndarray]
 
@@ -31,7 +31,7 @@ def sheet_tiles(
     avatar: Avatar,
     *,
     size: int = 256,
-    background: tuple[float, float, float] | None = (1.0, 1.0, 1.0),
+    background: Color | None = (1.0, 1.0, 1.0),
     progress: Callable[[Sequence[str]], Any] = iter,
 ) -> list[Tile]:
     """The avatar from the angles of `YAWS` and with the expressions of `EXPRESSIONS` that it has.

@@ -13,7 +13,10 @@ from headsplat.camera import Camera
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians
 from headsplat.motion import Motion, select
-from headsplat.raster import rasterize
+from headsplat.raster import Render, rasterize
+from headsplat.raster.rig import RigRenderer
+
+Color = tuple[float, float, float]
 
 LENS = 3.1
 """Focal length over image height of the portrait camera, the same for every avatar."""
@@ -53,13 +56,16 @@ def orbit_path(frames: int, degrees: float) -> np.ndarray:
     return np.radians(degrees) * phase
 
 
-def draw(
-    gaussians: Gaussians, camera: Camera, background: tuple[float, float, float] | None = (1.0, 1.0, 1.0)
-) -> np.ndarray:
+def draw(gaussians: Gaussians, camera: Camera, background: Color | None = (1.0, 1.0, 1.0)) -> np.ndarray:
     """Picture (H, W, 3) of RGB Gaussians over a colour, or (H, W, 4) with straight alpha over None."""
+    behind = None if background is None else np.array(background, np.float32)
+    return _picture(rasterize(gaussians, camera, background=behind, depth=False), background)
+
+
+def _picture(render: Render, background: Color | None) -> np.ndarray:
+    """The image of a render; over no background, unmultiplied and with its alpha."""
     if background is not None:
-        return np.clip(rasterize(gaussians, camera, background=np.array(background), depth=False).image, 0, 1)
-    render = rasterize(gaussians, camera, depth=False)
+        return np.clip(render.image, 0, 1)
     color = render.image / np.maximum(render.alpha, 1e-6)[..., None]
     return np.clip(np.concatenate([color, render.alpha[..., None]], -1), 0, 1)
 
@@ -70,7 +76,7 @@ def play(
     *,
     size: int = 512,
     orbit: float = 0.0,
-    background: tuple[float, float, float] | None = (1.0, 1.0, 1.0),
+    background: Color | None = (1.0, 1.0, 1.0),
 ) -> Iterator[np.ndarray]:
     """The frames of a motion, one picture at a time.
 
@@ -88,8 +94,12 @@ def play(
         HeadsplatError: the motion is damaged or drives nothing that the avatar has.
     """
     motion, _ = select(motion.check(), avatar.expressions, avatar.joints)
+    renderer, behind = RigRenderer(avatar), None if background is None else np.array(background, np.float32)
     for pose, yaw in zip(motion.poses(), orbit_path(len(motion), orbit), strict=True):
-        yield draw(avatar.animate(**pose), portrait_camera(avatar, yaw, size=size), background)
+        weights = avatar.weights(pose["expression"])
+        transforms = avatar.joint_transforms(pose["rotations"], pose["root"])
+        camera = portrait_camera(avatar, yaw, size=size)
+        yield _picture(renderer.render(weights, transforms, camera, background=behind), background)
 
 
 def turntable(
@@ -98,7 +108,7 @@ def turntable(
     *,
     size: int = 512,
     pose: dict[str, Any] | None = None,
-    background: tuple[float, float, float] | None = (1.0, 1.0, 1.0),
+    background: Color | None = (1.0, 1.0, 1.0),
 ) -> Iterator[np.ndarray]:
     """One turn of the camera around the avatar in one pose; pictures as from `play`."""
     gaussians = avatar.animate(**(pose or {}))
@@ -129,7 +139,7 @@ def paint_seen(avatar: Avatar) -> Avatar:
     return replace(avatar, gaussians=painted, expression_appearance=None)
 
 
-def parse_color(text: str) -> tuple[float, float, float] | None:
+def parse_color(text: str) -> Color | None:
     """RGB 0..1 of a colour's name or #rrggbb; None for "transparent".
 
     Raises:
