@@ -50,8 +50,9 @@ class RigRenderer:
     """An avatar packed once for drawing many frames.
 
     Each frame adds the changes of the expressions whose weight is not zero, skins centres and rotations, and
-    projects, block by block in the cache. The picture is that of `rasterize(avatar.animate(...), camera)` with
-    expression changes kept as half floats (a change of 1 cm is true to 4 micrometres) and otherwise float32.
+    projects, block by block in the cache. The picture is that of `rasterize(avatar.animate(...), camera)`
+    with expression changes kept as half floats (a change of 1 cm is true to 4 micrometres) and otherwise
+    float32.
 
         renderer = RigRenderer(avatar)
         weights = avatar.weights({"jawOpen": 0.5})

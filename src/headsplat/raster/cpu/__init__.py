@@ -140,7 +140,7 @@ def backward(
             "This frame was drawn without depth; draw it with depth=True to use its gradient."
         )
     grad_image = float_array(grad_image)
-    means, quats, scales, opacities, features, view = _kernel.backward(
+    means, quats, scales, opacities, features, background, view = _kernel.backward(
         frame._state,
         *_arrays(frame._gaussians),
         frame.image,
@@ -152,7 +152,6 @@ def backward(
     )
     viewmat = np.zeros((4, 4), np.float32)
     viewmat[:3, :3], viewmat[:3, 3] = view[:9].reshape(3, 3), view[9:]
-    background = np.tensordot(1 - frame.alpha, grad_image, 2)
     return Gradients(means, quats, scales, opacities, features, background, viewmat)
 
 

@@ -207,19 +207,27 @@ void Frame::render(const Cloud& given, const Rig* rig, const Pose* pose, const f
 }
 
 void Frame::backward(const Cloud& cloud, const FrameOutput& out, const float* grad_image, const float* grad_alpha,
-                     const float* grad_depth, const ProjectGradArgs& grads, float* viewmat_grad) const {
+                     const float* grad_depth, const ProjectGradArgs& grads, float* background_grad,
+                     float* viewmat_grad) const {
     const int planes = channels_ + settings_.with_depth, record = kMoments + planes;
     const int threads = settings_.threads > 0 ? settings_.threads : default_threads();
     const int chunks = chunks_of(count_);
     Buffer<float> records((size_t)tile_start_[grid_.count()] * record);
 
+    Buffer<float> background((size_t)grid_.count() * channels_);
     const TileGradArgs tile_grads{tile_args(cloud, nullptr, out), grad_image, grad_alpha,     grad_depth, pair_base_.data(),
-                                  chunk_base_.data(),             kChunk,     records.data(), record};
+                                  chunk_base_.data(),             kChunk,     records.data(), record,     background.data()};
     const size_t floats = kernels().scratch_floats(grid_.size_log2, planes + 2) + 20ull * (planes + 16);
     Scratch scratch(threads);
     parallel_for(grid_.count(), threads, [&](int index, int worker) {
         kernels().backward_tile(tile_grads, tile_order_[index], scratch.get<float>(worker, floats));
     });
+
+    for (int c = 0; c < channels_; c++) {
+        double total = 0;
+        for (int tile = 0; tile < grid_.count(); tile++) total += background[(size_t)tile * channels_ + c];
+        background_grad[c] = (float)total;
+    }
 
     ProjectGradArgs args = grads;
     args.view = settings_.view;

@@ -30,9 +30,9 @@ class Frame {
           const FrameOutput& out);
 
     // Gradients of every input from those of the outputs; `out` and `cloud` as they were given to and left by the
-    // constructor. viewmat_grad gets 12 numbers, dL/dR row-major then dL/dt.
+    // constructor. background_grad gets (channels) numbers, viewmat_grad 12 numbers, dL/dR row-major then dL/dt.
     void backward(const Cloud& cloud, const FrameOutput& out, const float* grad_image, const float* grad_alpha,
-                  const float* grad_depth, const ProjectGradArgs& grads, float* viewmat_grad) const;
+                  const float* grad_depth, const ProjectGradArgs& grads, float* background_grad, float* viewmat_grad) const;
 
     int count() const { return count_; }
     int channels() const { return channels_; }

@@ -113,13 +113,13 @@ Picture render_rig(const PackedRig& rig, In weights, std::optional<In> transform
     return {array(std::move(image), {h, w, c}), array(std::move(alpha), {h, w}), depth_array};
 }
 
-using Backward = std::tuple<Out<float>, Out<float>, Out<float>, Out<float>, Out<float>, Out<float>>;
+using Backward = std::tuple<Out<float>, Out<float>, Out<float>, Out<float>, Out<float>, Out<float>, Out<float>>;
 
 Backward backward(const Frame& frame, In means, In quats, In scales, In opacities, In features, In image, In alpha,
                   std::optional<In> depth, In grad_image, std::optional<In> grad_alpha, std::optional<In> grad_depth) {
     const Cloud cloud = cloud_of(means, quats, scales, opacities, features);
     const size_t n = cloud.count, c = cloud.channels;
-    Buffer<float> gm(3 * n), gq(4 * n), gs(3 * n), go(n), gf(c * n), gv(12);
+    Buffer<float> gm(3 * n), gq(4 * n), gs(3 * n), go(n), gf(c * n), gb(c), gv(12);
     ProjectGradArgs grads{};
     grads.means = gm.data();
     grads.quats = gq.data();
@@ -132,10 +132,10 @@ Backward backward(const Frame& frame, In means, In quats, In scales, In opacitie
         const FrameOutput out{const_cast<float*>(image.data()), const_cast<float*>(alpha.data()),
                               depth ? const_cast<float*>(depth->data()) : nullptr};
         frame.backward(cloud, out, grad_image.data(), grad_alpha ? grad_alpha->data() : nullptr,
-                       grad_depth ? grad_depth->data() : nullptr, grads, gv.data());
+                       grad_depth ? grad_depth->data() : nullptr, grads, gb.data(), gv.data());
     }
     return {array(std::move(gm), {n, 3}), array(std::move(gq), {n, 4}), array(std::move(gs), {n, 3}),
-            array(std::move(go), {n}),    array(std::move(gf), {n, c}), array(std::move(gv), {12})};
+            array(std::move(go), {n}),    array(std::move(gf), {n, c}), array(std::move(gb), {c}), array(std::move(gv), {12})};
 }
 
 std::tuple<Out<float>, Out<int32_t>, Out<float>> mesh(In points, Ints faces, int width, int height, float near) {

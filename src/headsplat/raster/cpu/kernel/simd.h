@@ -28,6 +28,7 @@ template <int W>
 HS_INLINE void store(float* p, typename Lanes<W>::F v) {
     *reinterpret_cast<typename Lanes<W>::Unaligned*>(p) = v;
 }
+// any_positive(v): whether a sign bit is clear.
 template <int W>
 HS_INLINE typename Lanes<W>::F splat(float x) {
     return x - typename Lanes<W>::F{};
@@ -39,7 +40,7 @@ typedef Lanes<4>::I I4;
 HS_INLINE F4 vmin(F4 a, F4 b) { return (F4)_mm_min_ps((__m128)a, (__m128)b); }
 HS_INLINE F4 vmax(F4 a, F4 b) { return (F4)_mm_max_ps((__m128)a, (__m128)b); }
 HS_INLINE F4 vsqrt(F4 a) { return (F4)_mm_sqrt_ps((__m128)a); }
-HS_INLINE bool any(I4 m) { return _mm_movemask_ps((__m128)m) != 0; }
+HS_INLINE bool any_positive(F4 v) { return _mm_movemask_ps((__m128)v) != 0xf; }
 HS_INLINE float sum(F4 v) {
     __m128 a = (__m128)v;
     a = _mm_add_ps(a, _mm_movehl_ps(a, a));
@@ -49,7 +50,7 @@ HS_INLINE float sum(F4 v) {
 HS_INLINE F4 vmin(F4 a, F4 b) { return (F4)vminq_f32((float32x4_t)a, (float32x4_t)b); }
 HS_INLINE F4 vmax(F4 a, F4 b) { return (F4)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
 HS_INLINE F4 vsqrt(F4 a) { return (F4)vsqrtq_f32((float32x4_t)a); }
-HS_INLINE bool any(I4 m) { return vmaxvq_u32((uint32x4_t)m) != 0; }
+HS_INLINE bool any_positive(F4 v) { return vminvq_u32((uint32x4_t)v) < 0x80000000u; }
 HS_INLINE float sum(F4 v) { return vaddvq_f32((float32x4_t)v); }
 #else
 HS_INLINE F4 vmin(F4 a, F4 b) { return a < b ? a : b; }
@@ -58,7 +59,7 @@ HS_INLINE F4 vsqrt(F4 a) {
     for (int i = 0; i < 4; i++) a[i] = __builtin_sqrtf(a[i]);
     return a;
 }
-HS_INLINE bool any(I4 m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
+HS_INLINE bool any_positive(F4 v) { return v[0] >= 0 || v[1] >= 0 || v[2] >= 0 || v[3] >= 0; }
 HS_INLINE float sum(F4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 #endif
 
@@ -68,11 +69,21 @@ typedef Lanes<8>::I I8;
 HS_INLINE F8 vmin(F8 a, F8 b) { return (F8)_mm256_min_ps((__m256)a, (__m256)b); }
 HS_INLINE F8 vmax(F8 a, F8 b) { return (F8)_mm256_max_ps((__m256)a, (__m256)b); }
 HS_INLINE F8 vsqrt(F8 a) { return (F8)_mm256_sqrt_ps((__m256)a); }
-HS_INLINE bool any(I8 m) { return _mm256_movemask_ps((__m256)m) != 0; }
+HS_INLINE bool any_positive(F8 v) { return _mm256_movemask_ps((__m256)v) != 0xff; }
 HS_INLINE float sum(F8 v) {
     return sum((F4)_mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1)));
 }
 #endif
+
+// Stand-ins where there is no such instruction; never called.
+template <class V>
+HS_INLINE V round_even(V v) {
+    return v;
+}
+template <class V>
+HS_INLINE V scale_by_power(V v, V) {
+    return v;
+}
 
 #if defined(__AVX512F__)
 typedef Lanes<16>::F F16;
@@ -80,7 +91,9 @@ typedef Lanes<16>::I I16;
 HS_INLINE F16 vmin(F16 a, F16 b) { return (F16)_mm512_min_ps((__m512)a, (__m512)b); }
 HS_INLINE F16 vmax(F16 a, F16 b) { return (F16)_mm512_max_ps((__m512)a, (__m512)b); }
 HS_INLINE F16 vsqrt(F16 a) { return (F16)_mm512_sqrt_ps((__m512)a); }
-HS_INLINE bool any(I16 m) { return _mm512_movepi32_mask((__m512i)m) != 0; }
+HS_INLINE bool any_positive(F16 v) { return _mm512_movepi32_mask((__m512i)v) != 0xffff; }
+HS_INLINE F16 round_even(F16 v) { return (F16)_mm512_roundscale_ps((__m512)v, 0); }
+HS_INLINE F16 scale_by_power(F16 v, F16 n) { return (F16)_mm512_scalef_ps((__m512)v, (__m512)n); }
 HS_INLINE float sum(F16 v) {
     return sum((F8)_mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1)));
 }
@@ -91,20 +104,32 @@ constexpr float kLog2e = 1.44269504f;
 typedef Lanes<kWidth>::F Fv;
 typedef Lanes<kWidth>::I Iv;
 
-// 2^x for x <= 127; relative error 1e-7; exactly zero is not reached, values under 2^-126 are flushed there.
+// 2^x for x <= 127; relative error 1e-7 down to 2^-126, at most 2^-126 below.
 template <int W>
 HS_INLINE typename Lanes<W>::F exp2v(typename Lanes<W>::F x) {
     typedef typename Lanes<W>::F F;
     typedef typename Lanes<W>::I I;
+#if defined(__AVX512F__)
+    const bool has_scalef = W == 16;
+#else
+    const bool has_scalef = false;
+#endif
     const F magic = splat<W>(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-    x = vmax(x, splat<W>(-126.f));
-    F shifted = x + magic;
-    F f = x - (shifted - magic);
+    F shifted, rounded;
+    if (has_scalef) {
+        rounded = round_even(x);
+    } else {
+        x = vmax(x, splat<W>(-126.f));
+        shifted = x + magic;
+        rounded = shifted - magic;
+    }
+    F f = x - rounded;
     F f2 = f * f;
     F low = f * 0.69314697f + 1.00000007f;
     F mid = f * 0.05550713f + 0.2402212f;
     F high = f * 0.00132765f + 0.00967554f;
     F p = (high * f2 + mid) * f2 + low;
+    if (has_scalef) return scale_by_power(p, rounded);
     return (F)((I)p + ((I)shifted << 23));
 }
 

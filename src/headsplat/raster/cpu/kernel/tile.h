@@ -1,17 +1,38 @@
-// Compositing of one tile and its backward pass: splat by splat, W pixels of a splat's own rows at a time.
+// Compositing of one tile and its backward pass: splat by splat, over the rows that the splat covers.
 //
-// A tile keeps its pixels in planes of TS rows with TS + W columns; the columns past TS are closed padding, so
-// that a vector may start anywhere. A negative transmittance marks a closed pixel; its size stays the pixel's own.
+// A vector of W pixels is W / R columns by R rows. A tile keeps its pixels in planes: bands of R rows, in a band
+// column after column. Behind the last column of a band there is room for one more vector, closed for good, so that
+// a vector may start at any column. A negative transmittance marks a closed pixel; its size stays the pixel's own.
 #pragma once
 
 #include "simd.h"
 #include "types.h"
 
-constexpr int kWidestVector = 16;
+template <int W_, int R_, int Size_>
+struct Shape {
+    static constexpr int W = W_, R = R_, Size = Size_;
+    static constexpr int Columns = W / R;               // of one vector
+    static constexpr int Band = (Size + Columns) * R;   // floats from one band of rows to the next
+    static constexpr int Plane = Band * (Size / R);
+    static constexpr int at(int x, int y) { return y / R * Band + x * R + y % R; }
+};
+
+#if defined(__AVX512F__)
+template <int Size>
+using BestShape = Shape<16, 2, Size>;  // 8 x 2: small splats waste fewer lanes than with 16 x 1
+#elif defined(__AVX2__)
+template <int Size>
+using BestShape = Shape<8, 1, Size>;
+#else
+template <int Size>
+using BestShape = Shape<4, 1, Size>;
+#endif
 
 static size_t scratch_floats(int size_log2, int planes) {
-    const size_t size = (size_t)1 << size_log2;
-    return size * (size + kWidestVector) * planes + 64;
+    const int floats = size_log2 == 6   ? BestShape<64>::Plane
+                       : size_log2 == 5 ? BestShape<32>::Plane
+                                        : BestShape<16>::Plane;
+    return (size_t)floats * planes + 64;
 }
 
 template <int W>
@@ -59,12 +80,11 @@ struct Clip {
 
 HS_INLINE float magnitude(float x) { return x < 0 ? -x : x; }
 
-template <int W, int TS>
+template <class S>
 static bool all_closed(const float* T) {
-    typename Lanes<W>::I open = {};
-    for (int y = 0; y < TS; y++)
-        for (int x = 0; x < TS; x += W) open |= load<W>(T + y * (TS + W) + x) > 0.f;
-    return !any(open);
+    for (int i = 0; i < S::Plane; i += S::W)
+        if (any_positive(load<S::W>(T + i))) return false;
+    return true;
 }
 
 // What a splat brings to each plane: features, then depth.
@@ -76,111 +96,125 @@ HS_INLINE void splat_values(const TileArgs& args, const Splat& s, uint32_t id, i
     }
 }
 
+// Column and row of each lane's pixel centre.
+template <class S>
+struct Centers {
+    typename Lanes<S::W>::F x, y;
+    HS_INLINE Centers() {
+        for (int i = 0; i < S::W; i++) {
+            x[i] = i / S::R + 0.5f;
+            y[i] = i % S::R + 0.5f;
+        }
+    }
+};
+
 // P planes: 3 = RGB, 4 = RGB + depth, 0 = any number, known at run time.
-template <int W, int TS, int P>
+template <class S, int P>
 static void forward_tile_t(const TileArgs& args, int tile, float* scratch) {
-    typedef typename Lanes<W>::F F;
-    typedef typename Lanes<W>::I I;
-    constexpr int S = TS + W, N = TS * S;
+    typedef typename Lanes<S::W>::F F;
+    constexpr int N = S::Plane;
     const int channels = P ? 3 : args.channels, planes = P ? P : args.channels + args.with_depth;
-    const int left = tile % args.grid.columns * TS, top = tile / args.grid.columns * TS;
+    const int left = tile % args.grid.columns * S::Size, top = tile / args.grid.columns * S::Size;
     const Rules rules = args.rules;
     float *T = scratch, *planes_at = scratch + N;
 
-    for (int y = 0; y < TS; y++) {
-        for (int x = 0; x < TS; x++) T[y * S + x] = 1.f;
-        for (int x = TS; x < S; x++) T[y * S + x] = -1.f;
-    }
+    for (int i = 0; i < N; i++) T[i] = i % S::Band < S::Size * S::R ? 1.f : -1.f;
     for (size_t i = 0; i < (size_t)planes * N; i++) planes_at[i] = 0.f;
 
-    F columns;
-    for (int i = 0; i < W; i++) columns[i] = i + 0.5f;
+    const Centers<S> centers;
     const uint32_t begin = args.tile_start[tile], end = args.tile_start[tile + 1];
     float small[4];
     float* values = P ? small : planes_at + (size_t)planes * N;
 
     for (uint32_t k = begin; k < end; k++) {
-        if (((k - begin) & 255) == 255 && all_closed<W, TS>(T)) break;
+        if (((k - begin) & 255) == 255 && all_closed<S>(T)) break;
         if (k + 8 < end) __builtin_prefetch(&args.splats[(uint32_t)args.pairs[k + 8]]);
         const uint32_t id = (uint32_t)args.pairs[k];
         const Splat& s = args.splats[id];
-        const Clip clip(s, left, top, TS);
+        const Clip clip(s, left, top, S::Size);
         const float a = s.a, b = s.b, c = s.c, opacity = s.opacity;
         splat_values(args, s, id, channels, values);
         if (planes > channels) values[channels] = s.depth;
+        const int first = clip.ya / S::R, last = clip.yb / S::R;
 
-        for (int x = clip.xa; x <= clip.xb; x += W) {
-            const F dx = columns + (x - clip.x), ax = dx * dx * a, bx = dx * b;
-            float* row = T + clip.ya * S + x;
-            for (int y = clip.ya; y <= clip.yb; y++, row += S) {
-                const F before = load<W>(row);
-                if (!any((I)(before > 0.f))) continue;
-                const F dy = splat<W>(y + 0.5f - clip.y);
-                const Sample<W> sample(ax + dy * (bx + dy * c), before, opacity, rules);
-                store<W>(row, sample.after);
+        for (int x = clip.xa; x <= clip.xb; x += S::Columns) {
+            const F dx = centers.x + (x - clip.x), ax = dx * dx * a, bx = dx * b;
+            float* at = T + first * S::Band + x * S::R;
+            F dy = centers.y + (first * S::R - clip.y);
+            for (int band = first; band <= last; band++, at += S::Band, dy += (float)S::R) {
+                const F before = load<S::W>(at);
+                if (!any_positive(before)) continue;
+                const Sample<S::W> sample(ax + dy * (bx + dy * c), before, opacity, rules);
+                store<S::W>(at, sample.after);
                 if (P) {
-                    for (int i = 0; i < P; i++)
-                        store<W>(row + (i + 1) * N, load<W>(row + (i + 1) * N) + sample.weight * values[i]);
+                    for (int i = 0; i < P; i++) {
+                        float* const plane = at + (i + 1) * N;
+                        store<S::W>(plane, load<S::W>(plane) + sample.weight * values[i]);
+                    }
                 } else {
-                    float* plane = row + N;
+                    float* plane = at + N;
                     for (int i = 0; i < planes; i++, plane += N)
-                        store<W>(plane, load<W>(plane) + sample.weight * values[i]);
+                        store<S::W>(plane, load<S::W>(plane) + sample.weight * values[i]);
                 }
             }
         }
     }
 
-    for (int y = 0; y < TS && top + y < args.view.height; y++) {
-        const int width = args.view.width - left < TS ? args.view.width - left : TS;
+    for (int y = 0; y < S::Size && top + y < args.view.height; y++) {
+        const int width = args.view.width - left < S::Size ? args.view.width - left : S::Size;
         const size_t pixel = (size_t)(top + y) * args.view.width + left;
         for (int x = 0; x < width; x++) {
-            const float t = magnitude(T[y * S + x]);
+            const int q = S::at(x, y);
+            const float t = magnitude(T[q]);
             float* out = args.image + (pixel + x) * channels;
-            for (int i = 0; i < channels; i++) out[i] = planes_at[i * N + y * S + x] + t * args.background[i];
+            for (int i = 0; i < channels; i++) out[i] = planes_at[i * N + q] + t * args.background[i];
             args.alpha[pixel + x] = 1.f - t;
-            if (planes > channels) args.depth[pixel + x] = planes_at[channels * N + y * S + x];
+            if (planes > channels) args.depth[pixel + x] = planes_at[channels * N + q];
         }
     }
 }
 
-template <int W, int TS, int P>
+template <class S, int P>
 static void backward_tile_t(const TileGradArgs& args, int tile_index, float* scratch) {
-    typedef typename Lanes<W>::F F;
-    typedef typename Lanes<W>::I I;
-    constexpr int S = TS + W, N = TS * S;
+    typedef typename Lanes<S::W>::F F;
+    typedef typename Lanes<S::W>::I I;
+    constexpr int N = S::Plane;
     const TileArgs& tile = args.tile;
     const int channels = P ? 3 : tile.channels, planes = P ? P : tile.channels + tile.with_depth;
-    const int left = tile_index % tile.grid.columns * TS, top = tile_index / tile.grid.columns * TS;
+    const int left = tile_index % tile.grid.columns * S::Size, top = tile_index / tile.grid.columns * S::Size;
     const int log2 = tile.grid.size_log2;
     const Rules rules = tile.rules;
     // rest: what everything behind the current splat, background included, adds to the loss' linear form
     float *T = scratch, *rest = scratch + N, *grads = scratch + 2 * N;
+    float* const background = args.background + (size_t)tile_index * channels;
 
     for (int i = 0; i < (2 + planes) * N; i++) scratch[i] = 0.f;
     for (int i = 0; i < N; i++) T[i] = -1.f;
-    for (int y = 0; y < TS && top + y < tile.view.height; y++) {
-        for (int x = 0; x < TS && left + x < tile.view.width; x++) {
+    for (int i = 0; i < channels; i++) background[i] = 0.f;
+    for (int y = 0; y < S::Size && top + y < tile.view.height; y++) {
+        for (int x = 0; x < S::Size && left + x < tile.view.width; x++) {
             const size_t pixel = (size_t)(top + y) * tile.view.width + left + x;
-            const int q = y * S + x;
+            const int q = S::at(x, y);
+            const float clear = 1.f - tile.alpha[pixel];
             float total = 0;
             for (int i = 0; i < channels; i++) {
                 const float g = args.grad_image[pixel * channels + i];
                 grads[i * N + q] = g;
                 total += g * tile.image[pixel * channels + i];
+                background[i] += g * clear;
             }
             if (planes > channels) {
                 const float g = args.grad_depth ? args.grad_depth[pixel] : 0.f;
                 grads[channels * N + q] = g;
                 total += g * tile.depth[pixel];
             }
-            if (args.grad_alpha) total -= args.grad_alpha[pixel] * (1.f - tile.alpha[pixel]);
+            if (args.grad_alpha) total -= args.grad_alpha[pixel] * clear;
             rest[q] = total;
             T[q] = 1.f;
         }
     }
 
-    F columns;
-    for (int i = 0; i < W; i++) columns[i] = i + 0.5f;
+    const Centers<S> centers;
     const uint32_t begin = tile.tile_start[tile_index], end = tile.tile_start[tile_index + 1];
     float small[4];
     float* values = P ? small : grads + (size_t)planes * N;
@@ -191,41 +225,42 @@ static void backward_tile_t(const TileGradArgs& args, int tile_index, float* scr
         if (k + 8 < end) __builtin_prefetch(&tile.splats[(uint32_t)tile.pairs[k + 8]]);
         const uint32_t id = (uint32_t)tile.pairs[k];
         const Splat& s = tile.splats[id];
-        const Clip clip(s, left, top, TS);
+        const Clip clip(s, left, top, S::Size);
         const float a = s.a, b = s.b, c = s.c, opacity = s.opacity;
         splat_values(tile, s, id, channels, values);
         if (planes > channels) values[channels] = s.depth;
+        const int first = clip.ya / S::R, last = clip.yb / S::R;
 
         const F zero = {};
         F m0 = zero, mx = zero, my = zero, mxx = zero, mxy = zero, myy = zero;
         for (int i = 0; i < planes; i++) value_sums[i] = zero;
-        for (int x = clip.xa; x <= clip.xb; x += W) {
-            const F dx = columns + (x - clip.x), ax = dx * dx * a, bx = dx * b;
+        for (int x = clip.xa; x <= clip.xb; x += S::Columns) {
+            const F dx = centers.x + (x - clip.x), ax = dx * dx * a, bx = dx * b;
             F c0 = zero, c1 = zero, c2 = zero;  // moments in y of this column of vectors
-            float* row = T + clip.ya * S + x;
-            for (int y = clip.ya; y <= clip.yb; y++, row += S) {
-                const F before = load<W>(row);
-                if (!any((I)(before > 0.f))) continue;
-                const F dy = splat<W>(y + 0.5f - clip.y);
-                const Sample<W> sample(ax + dy * (bx + dy * c), before, opacity, rules);
-                store<W>(row, sample.after);
+            float* at = T + first * S::Band + x * S::R;
+            F dy = centers.y + (first * S::R - clip.y);
+            for (int band = first; band <= last; band++, at += S::Band, dy += (float)S::R) {
+                const F before = load<S::W>(at);
+                if (!any_positive(before)) continue;
+                const Sample<S::W> sample(ax + dy * (bx + dy * c), before, opacity, rules);
+                store<S::W>(at, sample.after);
                 F along = zero;
                 if (P) {
                     for (int i = 0; i < P; i++) {
-                        const F g = load<W>(row + (2 + i) * N);
+                        const F g = load<S::W>(at + (2 + i) * N);
                         along += g * values[i];
                         value_sums[i] += g * sample.weight;
                     }
                 } else {
-                    const float* plane = row + 2 * N;
+                    const float* plane = at + 2 * N;
                     for (int i = 0; i < planes; i++, plane += N) {
-                        const F g = load<W>(plane);
+                        const F g = load<S::W>(plane);
                         along += g * values[i];
                         value_sums[i] += g * sample.weight;
                     }
                 }
-                const F behind = load<W>(row + N) - sample.weight * along;
-                store<W>(row + N, behind);
+                const F behind = load<S::W>(at + N) - sample.weight * along;
+                store<S::W>(at + N, behind);
                 const F grad_alpha = before * along - behind / (1.f - sample.alpha);
                 const I smooth = (I)(sample.alpha > 0.f) & (I)(sample.raw < rules.alpha_max) & ~sample.closed;
                 const F e = smooth ? sample.alpha * grad_alpha : zero;  // dL/d(natural exponent)
@@ -256,26 +291,28 @@ static void backward_tile_t(const TileGradArgs& args, int tile_index, float* scr
     }
 }
 
-#if defined(__AVX2__)
-constexpr int kRow = 8;  // wider vectors mostly hang over the edge of small splats
-#else
-constexpr int kRow = 4;
-#endif
-
 static void forward_tile(const TileArgs& args, int tile, float* scratch) {
-    const bool rgb = args.channels == 3 && args.grid.size_log2 == 6;
-    if (rgb && !args.with_depth) return forward_tile_t<kRow, 64, 3>(args, tile, scratch);
-    if (rgb) return forward_tile_t<kRow, 64, 4>(args, tile, scratch);
-    if (args.grid.size_log2 == 6) return forward_tile_t<kRow, 64, 0>(args, tile, scratch);
-    if (args.grid.size_log2 == 5) return forward_tile_t<kRow, 32, 0>(args, tile, scratch);
-    return forward_tile_t<kRow, 16, 0>(args, tile, scratch);
+    const int log2 = args.grid.size_log2;
+    if (log2 == 6 && args.channels == 3)
+        args.with_depth ? forward_tile_t<BestShape<64>, 4>(args, tile, scratch)
+                        : forward_tile_t<BestShape<64>, 3>(args, tile, scratch);
+    else if (log2 == 6)
+        forward_tile_t<BestShape<64>, 0>(args, tile, scratch);
+    else if (log2 == 5)
+        forward_tile_t<BestShape<32>, 0>(args, tile, scratch);
+    else
+        forward_tile_t<BestShape<16>, 0>(args, tile, scratch);
 }
 
 static void backward_tile(const TileGradArgs& args, int tile, float* scratch) {
-    const bool rgb = args.tile.channels == 3 && args.tile.grid.size_log2 == 6;
-    if (rgb && !args.tile.with_depth) return backward_tile_t<kRow, 64, 3>(args, tile, scratch);
-    if (rgb) return backward_tile_t<kRow, 64, 4>(args, tile, scratch);
-    if (args.tile.grid.size_log2 == 6) return backward_tile_t<kRow, 64, 0>(args, tile, scratch);
-    if (args.tile.grid.size_log2 == 5) return backward_tile_t<kRow, 32, 0>(args, tile, scratch);
-    return backward_tile_t<kRow, 16, 0>(args, tile, scratch);
+    const int log2 = args.tile.grid.size_log2;
+    if (log2 == 6 && args.tile.channels == 3)
+        args.tile.with_depth ? backward_tile_t<BestShape<64>, 4>(args, tile, scratch)
+                             : backward_tile_t<BestShape<64>, 3>(args, tile, scratch);
+    else if (log2 == 6)
+        backward_tile_t<BestShape<64>, 0>(args, tile, scratch);
+    else if (log2 == 5)
+        backward_tile_t<BestShape<32>, 0>(args, tile, scratch);
+    else
+        backward_tile_t<BestShape<16>, 0>(args, tile, scratch);
 }

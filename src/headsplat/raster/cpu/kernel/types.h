@@ -119,6 +119,7 @@ struct TileGradArgs {
     int chunk_size;
     float* records;                // (pairs, record_size)
     int record_size;
+    float* background;             // (tiles, channels): gradient of the background, tile by tile
 };
 
 struct ProjectGradArgs {
