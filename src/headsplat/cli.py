@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import time
@@ -370,13 +371,8 @@ def _size(size: int) -> int:
 
 def _pattern(output: Path) -> Path:
     """The output with its % pattern checked."""
-    if "%" in output.name:
-        try:
-            numbered = output.name % 1 != output.name % 2
-        except (TypeError, ValueError):
-            numbered = False
-        if not numbered:
-            raise HeadsplatError(f"{output.name!r} does not number its pictures; write it like %05d.png.")
+    if "%" in output.name and not re.fullmatch(r"[^%]*%0?\d{0,2}d[^%]*", output.name):
+        raise HeadsplatError(f"{output.name!r} does not number its pictures; write it like %05d.png.")
     return output
 
 

@@ -118,7 +118,7 @@ def turntable(
 
 # What `seen` paints: from guessed (0) to photographed (1). Ordered in lightness too, for colour-blind eyes.
 SEEN_COLORS = np.array(
-    [[0.35, 0.10, 0.33], [0.75, 0.22, 0.33], [0.96, 0.55, 0.30], [0.80, 0.83, 0.45], [0.30, 0.90, 0.75]],
+    [[0.35, 0.10, 0.33], [0.75, 0.22, 0.33], [0.96, 0.52, 0.30], [0.75, 0.70, 0.42], [0.45, 0.93, 0.80]],
     np.float32,
 )
 
