@@ -136,7 +136,7 @@ def test_a_full_studio_takes_no_more(
     assert not list((folder / "uploads").iterdir())
 
 
-@pytest.mark.parametrize("path", ["", "api/jobs", "page/studio.js", "player/player.js"])
+@pytest.mark.parametrize("path", ["", "api/jobs", "studio/studio.js", "player/player.js"])
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], TOKEN + "x", "..", f"x/../{TOKEN}x"])
 def test_without_the_token_nothing_is_shown(path: str, token: str, client: Any) -> None:
     assert_refused(client.get(f"{BASE}/{token}/{path}"), 403)
@@ -207,7 +207,7 @@ def test_ids_are_never_paths(path: str, client: Any) -> None:
 
 
 def test_static_files_do_not_leave_their_folder(client: Any) -> None:
-    for path in ("page/../app.py", "page/%2e%2e/app.py", "page/..%2fapp.py", "player/..%2f..%2ferrors.py"):
+    for path in ("studio/../app.py", "studio/%2e%2e/app.py", "studio/..%2fapp.py", "player/..%2f..%2ferrors.py"):
         assert client.get(path).status_code in (403, 404)
 
 

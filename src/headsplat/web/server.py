@@ -11,11 +11,13 @@ from typing import Any
 from headsplat.errors import HeadsplatError
 
 HOST = "127.0.0.1"
-# Workers come from blobs and face tracking compiles WebAssembly; nothing may come from elsewhere.
+# Workers come from blobs, and the webcam's face tracker compiles WebAssembly; the tracker itself comes from a
+# public CDN once the page has asked. Nothing else may come from, or go, anywhere.
+_TRACKER = "https://cdn.jsdelivr.net/npm/@mediapipe/"
 _CONTENT_POLICY = (
-    "default-src 'self' blob: data:; script-src 'self' blob: 'unsafe-inline' 'wasm-unsafe-eval';"
-    " style-src 'self' 'unsafe-inline'; connect-src 'self' blob: data:; object-src 'none'; base-uri 'none';"
-    " frame-ancestors 'self'; form-action 'none'"
+    f"default-src 'self' blob: data:; script-src 'self' blob: 'unsafe-inline' 'unsafe-eval' {_TRACKER};"
+    f" style-src 'self' 'unsafe-inline'; connect-src 'self' blob: data: {_TRACKER}; object-src 'none';"
+    " base-uri 'none'; frame-ancestors 'self'; form-action 'none'"
 )
 _HEADERS = {
     "cache-control": "no-store",

@@ -19,7 +19,7 @@ from headsplat.web.studio.jobs import MAX_REFINE, WORKER, Jobs
 from headsplat.web.studio.uploads import Refused, Upload, receive_upload
 
 PAGE = Path(__file__).parent / "page"
-PLAYER = Path(__file__).parents[1] / "player"
+WEB = Path(__file__).parents[1]
 MAX_UPLOADS_PER_JOB = 12
 _MAX_REQUEST = 16 << 10
 _SIZES = ("5k", "20k", "80k")
@@ -107,6 +107,10 @@ def studio_app(folder: Path, token: str, port: int, worker: Sequence[str] = WORK
             raise Refused(404, "There is no picture of this avatar yet.")
         return FileResponse(path)
 
+    async def shown(request: Request) -> Response:
+        path = await jobs.export(request.path_params["id"], ".avatar")
+        return FileResponse(path, media_type="application/octet-stream")
+
     async def download(request: Request) -> Response:
         suffix = "." + request.path_params["suffix"]
         job = jobs.get(request.path_params["id"])
@@ -136,8 +140,10 @@ def studio_app(folder: Path, token: str, port: int, worker: Sequence[str] = WORK
         Route("/api/jobs/{id}/cancel", _plainly(cancel), methods=["POST"]),
         Route("/api/jobs/{id}/poster.jpg", _plainly(poster)),
         Route("/api/jobs/{id}/avatar.{suffix}", _plainly(download)),
-        Mount("/page", StaticFiles(directory=PAGE)),
-        Mount("/player", StaticFiles(directory=PLAYER)),
+        Route("/api/jobs/{id}/view/{version}/{name}", _plainly(shown)),
+        Mount("/studio", StaticFiles(directory=PAGE)),
+        Mount("/page", StaticFiles(directory=WEB / "page")),
+        Mount("/player", StaticFiles(directory=WEB / "player")),
     ]
     return local_app(routes, token, port, lifespan)
 
