@@ -7,7 +7,7 @@ import http.server
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,31 +37,28 @@ def chromium_path() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def launch(playwright: Any, *extra: str) -> Any:
-    """Start a headless browser: the system's Chromium, else Playwright's own, else skip."""
-    path = chromium_path()
-    try:
-        return playwright.chromium.launch(executable_path=path, args=[*FLAGS, *extra])
-    except Exception as error:
-        if path is None:
-            pytest.skip(
-                f"no Chromium: install the chromium package, or run `playwright install chromium` ({error})"
-            )
-        raise
-
-
 @pytest.fixture(scope="session")
-def playwright() -> Iterator[Any]:
-    """Playwright's Python driver."""
+def launch() -> Iterator[Callable[..., Any]]:
+    """Start a headless browser with extra flags: the system's Chromium, else Playwright's own, else skip."""
     module = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = chromium_path()
     with module.sync_playwright() as driver:
-        yield driver
+
+        def start(*flags: str) -> Any:
+            try:
+                return driver.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
+            except module.Error as error:
+                if path is None:
+                    pytest.skip(f"no Chromium: install it, or run `playwright install chromium` ({error})")
+                raise
+
+        yield start
 
 
 @pytest.fixture(scope="session")
-def browser(playwright: Any) -> Iterator[Any]:
+def browser(launch: Callable[..., Any]) -> Iterator[Any]:
     """One browser for all tests."""
-    browser = launch(playwright)
+    browser = launch()
     yield browser
     browser.close()
 

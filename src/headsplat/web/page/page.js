@@ -36,12 +36,12 @@ const tell = (action) => async (...args) => {
   }
 };
 
-async function open(source, name) {
+async function open(source, file, given = null) {
   $("welcome").hidden = true;
   player ??= new Player($("stage"));
   await player.load(source);
   globalThis.player = player;
-  const title = player.avatar.info?.title ?? name;
+  const title = given ?? player.avatar.info?.title ?? file;
   document.title = $("title").textContent = title;
   $("about").textContent = [player.avatar.method, `${player.avatar.count.toLocaleString("en")} Gaussians`].filter(Boolean).join(" · ");
   panel = fillPanel(player, $);
@@ -216,7 +216,7 @@ wire();
 requestAnimationFrame(eachFrame);
 tell(async () => {
   const inline = await embedded("avatar");
-  if (inline) await open(inline.buffer, inline.name);
+  if (inline) await open(inline.buffer, inline.name, inline.name);
   else if (query.has("src")) await open(query.get("src"), query.get("src").split("/").pop().replace(/\.avatar$/, ""));
   else $("welcome").hidden = false;
   if (query.has("take")) play(query.get("take"), { loop: true });
