@@ -207,7 +207,12 @@ def test_ids_are_never_paths(path: str, client: Any) -> None:
 
 
 def test_static_files_do_not_leave_their_folder(client: Any) -> None:
-    for path in ("studio/../app.py", "studio/%2e%2e/app.py", "studio/..%2fapp.py", "player/..%2f..%2ferrors.py"):
+    for path in (
+        "studio/../app.py",
+        "studio/%2e%2e/app.py",
+        "studio/..%2fapp.py",
+        "player/..%2f..%2ferrors.py",
+    ):
         assert client.get(path).status_code in (403, 404)
 
 

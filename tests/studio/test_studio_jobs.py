@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from studio_helpers import png
+import pytest
+from studio_helpers import BASE, TOKEN, png
 
 from headsplat.avatar_file import load_avatar
 
@@ -105,6 +107,37 @@ def test_deleting_a_running_job_stops_it(
     assert client.delete(f"api/jobs/{job['id']}").status_code == 204
     assert wait(create()["id"], "done")
     assert not (folder / "jobs" / job["id"]).exists()
+
+
+def test_a_studio_started_again_in_its_folder_knows_its_avatars(
+    create: Callable[..., dict], wait: Callable[..., dict], folder: Path
+) -> None:
+    from headsplat.web.studio.jobs import Jobs
+
+    job = wait(create()["id"], "done")
+    unfinished = create(refine=15)
+    wait(unfinished["id"], "running")
+    (folder / "jobs" / "damaged").mkdir()
+    (folder / "jobs" / "damaged" / "job.json").write_text("{")
+    restored = {found.id: found for found in Jobs(folder / "jobs", folder / "uploads").list()}
+    assert set(restored) == {job["id"], unfinished["id"]}
+    assert restored[unfinished["id"]].state == "cancelled"
+    again = restored[job["id"]]
+    assert again.public() | {"stage": "done"} == job
+    assert again.avatar.exists() and again.uploads[0].path.exists()
+
+
+def test_closing_the_studio_ends_the_work(app: Any, folder: Path) -> None:
+    from starlette.testclient import TestClient
+
+    with TestClient(app, base_url=f"{BASE}/{TOKEN}") as client:
+        upload = client.post("api/uploads?name=me.png", content=png()).json()["id"]
+        job = client.post("api/jobs", json={"uploads": [upload], "refine": 15}).json()
+        while client.get("api/jobs").json()[0]["stage"] != "fitting":
+            time.sleep(0.02)
+    pid = int((folder / "jobs" / job["id"] / "poster.jpg.pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_several_photos_make_one_avatar(

@@ -108,6 +108,7 @@ def serve(build: Callable[[str, int], App], *, port: int, open_browser: bool, ti
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
+        listener.listen()  # now, so that a browser that is quicker than the server waits
     except OSError as error:
         listener.close()
         raise HeadsplatError(

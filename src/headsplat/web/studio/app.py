@@ -39,8 +39,11 @@ def studio_app(folder: Path, token: str, port: int, worker: Sequence[str] = WORK
     uploads_folder, jobs_folder = folder / "uploads", folder / "jobs"
     uploads_folder.mkdir(parents=True, exist_ok=True)
     jobs_folder.mkdir(exist_ok=True)
-    uploads: dict[str, Upload] = {}
-    jobs = Jobs(jobs_folder, worker)
+    jobs = Jobs(jobs_folder, uploads_folder, worker)
+    uploads: dict[str, Upload] = {upload.id: upload for job in jobs.list() for upload in job.uploads}
+    for path in uploads_folder.iterdir():
+        if path.stem not in uploads:
+            path.unlink()  # dropped once, but no avatar was made of it
 
     async def page(request: Request) -> Response:
         return FileResponse(PAGE / "index.html")

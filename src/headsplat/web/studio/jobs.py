@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from headsplat.web.studio.uploads import Refused, Upload
+from headsplat.files import writing
+from headsplat.web.studio.uploads import Refused, Upload, restore_upload
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 DOWNLOADS = (".avatar", ".html", ".ply", ".spz", ".glb", ".mp4")
@@ -85,14 +86,37 @@ class Job:
         shown = {key: getattr(self, key) for key in keys}
         return {**shown, "created": self.created, "photos": [u.id for u in self.uploads if u.preview]}
 
+    def save(self) -> None:
+        """Write what the job is to its folder, so that a studio started there again knows it."""
+        kept = ("name", "gaussians", "refine", "face", "state", "message", "figures", "version", "created")
+        uploads = [{"id": u.id, "name": u.name, "kind": u.kind} for u in self.uploads]
+        record = {key: getattr(self, key) for key in kept} | {"uploads": uploads}
+        with writing(self.folder / "job.json") as temporary:
+            temporary.write_text(json.dumps(record))
+
+    @staticmethod
+    def restore(folder: Path, uploads: Path) -> Job | None:
+        """The job that lies in `folder`, its uploads in `uploads`; None if there is none or it is damaged."""
+        try:
+            record = json.loads((folder / "job.json").read_text())
+            files = [restore_upload(uploads, **upload) for upload in record.pop("uploads")]
+            job = Job(id=folder.name, uploads=files, folder=folder, **record)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+        if job.state in {"queued", "running"}:
+            job.state = "cancelled"
+        job.progress = 1.0 if job.state == "done" else 0.0
+        return job
+
 
 class Jobs:
     """All jobs of a studio, and the task that works through the queue."""
 
-    def __init__(self, folder: Path, worker: Sequence[str] = WORKER) -> None:
+    def __init__(self, folder: Path, uploads: Path, worker: Sequence[str] = WORKER) -> None:
         self._folder = folder
         self._worker = worker
-        self._jobs: dict[str, Job] = {}
+        found = (Job.restore(path, uploads) for path in sorted(folder.iterdir()))
+        self._jobs: dict[str, Job] = {job.id: job for job in found if job is not None}
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._process: asyncio.subprocess.Process | None = None
         self._running: str | None = None
@@ -126,6 +150,7 @@ class Jobs:
         name = uploads[0].name.rsplit(".", 1)[0]
         job = Job(identifier, name, uploads, gaussians, refine, face, folder)
         self._jobs[identifier] = job
+        job.save()
         self._queue.put_nowait(identifier)
         return job
 
@@ -152,8 +177,9 @@ class Jobs:
         job = self.get(identifier)
         if job.state in {"queued", "running"}:
             job.state, job.stage = "cancelled", "cancelled"
+            job.save()
             if self._running == identifier:
-                await self._stop_process()
+                await _stop(self._process)
         return job
 
     async def delete(self, identifier: str) -> None:
@@ -185,20 +211,20 @@ class Jobs:
         async with self._exports:
             if not path.exists():
                 process = await self._spawn({"task": "export", "avatar": str(job.avatar), "out": str(path)})
-                error = await self._follow(process, None)
+                try:
+                    error = await self._follow(process, None)
+                finally:
+                    await _stop(process)
                 if error:
                     raise Refused(500, error)
         return path
 
     async def work(self) -> None:
         """Make queued avatars one by one until cancelled; start it once, as a task."""
-        try:
-            while True:
-                job = self._jobs.get(await self._queue.get())
-                if job is not None and job.state == "queued":
-                    await self._make(job)
-        finally:
-            await self._stop_process()
+        while True:
+            job = self._jobs.get(await self._queue.get())
+            if job is not None and job.state == "queued":
+                await self._make(job)
 
     async def _make(self, job: Job) -> None:
         job.state, job.stage, self._running = "running", "starting", job.id
@@ -217,6 +243,7 @@ class Jobs:
             self._process = await self._spawn(request)
             error = await self._follow(self._process, job)
         finally:
+            await _stop(self._process)  # still running only if the studio is being closed
             self._process = self._running = None
         if job.state == "cancelled":
             fresh.unlink(missing_ok=True)
@@ -227,6 +254,8 @@ class Jobs:
             for stale in job.folder.glob("export-*"):
                 stale.unlink()
             job.state, job.stage, job.progress, job.version = "done", "done", 1.0, job.version + 1
+        if job.id in self._jobs:
+            job.save()
 
     async def _spawn(self, request: dict[str, Any]) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
@@ -265,14 +294,15 @@ class Jobs:
         await process.wait()
         return error
 
-    async def _stop_process(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
+
+async def _stop(process: asyncio.subprocess.Process | None) -> None:
+    """End a worker and all that it started: politely, then not."""
+    if process is None or process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        await asyncio.wait_for(process.wait(), _KILL_AFTER)
+    except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), _KILL_AFTER)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)

@@ -91,6 +91,11 @@ async def receive_upload(folder: Path, name: str, length: int | None, body: Asyn
         raise
 
 
+def restore_upload(folder: Path, id: str, name: str, kind: Kind) -> Upload:
+    """An upload that already lies in `folder` under its id."""
+    return Upload(id, name, kind, folder / id, folder / f"{id}.jpg" if kind == "photo" else None)
+
+
 def check_name(name: str) -> None:
     """Refuse names that could be taken for a path or that cannot be shown.
 
@@ -166,7 +171,7 @@ def _check_photo(path: Path, name: str, preview: Path) -> None:
     try:
         # Opening reads the header only: a picture that would fill the memory is refused before it is decoded.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             with Image.open(path, formats=_FORMATS) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
