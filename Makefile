@@ -46,7 +46,7 @@ $(VENV)/bin/python:
 $(VENV)/.installed: pyproject.toml $(KERNEL) | $(VENV)/bin/python
 	@command -v $${CXX:-c++} >/dev/null || command -v g++ >/dev/null || { echo "A C++ compiler is needed for the renderer; on Debian and Ubuntu: apt install g++"; exit 1; }
 	@echo "Installing headsplat and what it needs to make avatars (the first time takes a minute or two)"
-	@$(PIP) --editable '.[create]'
+	@$(PIP) --editable '.[create,web]'
 	@touch $@
 
 # The CPU build where there is no NVIDIA GPU: from the indexes pip already knows, else from PyTorch's own, else
@@ -61,7 +61,7 @@ $(VENV)/.torch: Makefile | $(VENV)/.installed
 
 $(VENV)/.installed-test: $(VENV)/.installed $(VENV)/.torch
 	@echo "Installing the test tools"
-	@$(PIP) --editable '.[create,test]'
+	@$(PIP) --editable '.[create,web,test]'
 	@touch $@
 
 clean:

@@ -212,6 +212,43 @@ def export(
 
 
 @app.command
+def view(
+    avatar: Positional[Path],
+    *,
+    port: int = 0,
+    live_link: bool = False,
+    live_link_port: int = 11111,
+    no_browser: bool = False,
+) -> None:
+    """Show an avatar live in the browser: orbit, sliders, takes, webcam.
+
+    Args:
+        avatar: the .avatar file.
+        port: local port; 0 for any free one.
+        live_link: let the Live Link Face app on an iPhone drive it, by UDP to any address of this machine.
+        live_link_port: the UDP port set in the app.
+        no_browser: only print the address.
+    """
+    from headsplat.web.view import view as show
+
+    show(avatar, port=port, live_link=live_link, live_link_port=live_link_port, browser=not no_browser)
+
+
+@app.command
+def studio(*, port: int = 0, folder: Path | None = None, no_browser: bool = False) -> None:
+    """Make avatars on a local page: drop a photo, watch, drive, download.
+
+    Args:
+        port: local port; 0 for any free one.
+        folder: keep photos and avatars there; by default they are deleted when the studio stops.
+        no_browser: only print the address.
+    """
+    from headsplat.web.studio import studio as run
+
+    run(port=port, folder=folder, browser=not no_browser)
+
+
+@app.command
 def doctor(*, json: bool = False) -> None:
     """Say what is installed, which back ends work, and how fast this machine draws.
 
@@ -254,7 +291,7 @@ def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
     from headsplat.reconstruct import reconstruct
 
     with Status("Making the avatar") as status:
-        avatar = reconstruct(photo, progress=status, **options)
+        avatar = reconstruct(photo, progress=lambda done: status("Making the avatar", done), **options)
     save_avatar(avatar, output)
     measured = avatar.info
     return {

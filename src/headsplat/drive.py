@@ -10,12 +10,12 @@ from headsplat.motion import Motion
 from headsplat.takes import TAKES, take
 
 
-def read_motion(source: str | Path, progress: Callable[[float], None] | None = None) -> Motion:
+def read_motion(source: str | Path, progress: Callable[[str, float], None] | None = None) -> Motion:
     """The motion of a built-in take, a recording, or a video of a face.
 
     Args:
         source: a key of `TAKES`, a Live Link Face `.csv`, a LAM `.json`, or a video, which is tracked.
-        progress: called with 0..1 while a video is tracked.
+        progress: called with the name of a step and the fraction done, while a video is tracked.
 
     Raises:
         HeadsplatError: it is none of these, or cannot be read.

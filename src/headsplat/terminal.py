@@ -17,7 +17,7 @@ def progress(items: Iterable[Any], label: str, total: int) -> Iterable[Any]:
 
 
 class Status:
-    """A context that shows how much is done and the time left; call it with the fraction done, 0..1."""
+    """A context that shows what is being done, how much of it is and the time left; call it to tell it."""
 
     def __init__(self, label: str) -> None:
         from rich.progress import Progress
@@ -30,9 +30,9 @@ class Status:
         self._bar.start()
         return self
 
-    def __call__(self, fraction: float) -> None:
-        """Show that this fraction is done."""
-        self._bar.update(self._task, completed=fraction)
+    def __call__(self, step: str, fraction: float) -> None:
+        """Show the name of the step and that this fraction, 0..1, is done."""
+        self._bar.update(self._task, description=step, completed=fraction)
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
