@@ -38,9 +38,9 @@ def reconstruct(
         progress: called with 0..1 as the work proceeds.
 
     Returns:
-        The avatar. Its `info` holds `landmark_error` (share of the distance of the outer eye corners),
-        `confidence` 0..1, `source_psnr` in dB inside the matte, `source_ssim`, `matte_iou`, and `seconds`
-        spent without imports.
+        The avatar. Its `info` holds `head` (name and shape of the head model), `landmark_error` (share of the
+        distance of the outer eye corners), `confidence` 0..1, `source_psnr` in dB inside the matte,
+        `source_ssim`, `matte_iou`, and `seconds` spent without imports.
 
     Raises:
         HeadsplatError: the photo cannot be read or shows no usable face, or a setting is out of range.
@@ -65,6 +65,8 @@ def reconstruct(
         case _:
             raise HeadsplatError(f"There is no method named {method!r}; the only one so far is lift.")
     info = {
+        # Which head lies under the Gaussians, so that exports can give it as a mesh.
+        "head": {"model": "free", "shape": [round(float(beta), 5) for beta in frame.shape]},
         "landmark_error": float(frame.landmark_error),
         "confidence": float(frame.confidence),
         "seconds": perf_counter() - start,
