@@ -27,10 +27,13 @@ class ColourMixture:
 
     def log_density(self, lab: np.ndarray) -> np.ndarray:
         """(...) natural log of the density at colours (..., 3)."""
-        away = lab[..., None, :] - self.means
-        distance = np.einsum("...ki,kij,...kj->...k", away, self.precisions, away, optimize=True)
-        scale = 0.5 * np.linalg.slogdet(self.precisions)[1] - 1.5 * np.log(2 * np.pi)
-        return np.logaddexp.reduce(np.log(self.weights) + scale - 0.5 * distance, axis=-1)
+        out = np.full(lab.shape[:-1], -np.inf, np.float32)
+        for weight, mean, precision in zip(self.weights, self.means, self.precisions, strict=True):
+            root = np.linalg.cholesky(precision).astype(np.float32)
+            scale = np.log(weight) + np.log(np.diag(root)).sum() - 1.5 * np.log(2 * np.pi)
+            away = (lab.astype(np.float32) - mean.astype(np.float32)) @ root
+            np.logaddexp(out, np.float32(scale) - 0.5 * (away * away).sum(-1), out=out)
+        return out
 
 
 def fit_colours(lab: np.ndarray, components: int = 5) -> ColourMixture:

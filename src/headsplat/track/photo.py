@@ -11,7 +11,10 @@ import numpy as np
 from headsplat.camera import Camera, intrinsics
 from headsplat.clip import Frame
 from headsplat.errors import HeadsplatError
+from headsplat.head.model import HeadModel
 from headsplat.track import landmarks as lm
+from headsplat.track.points import FacePoints
+from headsplat.track.solver import Fit
 
 CROP = 2.8
 """Side of the crop over the height of the face: holds an updo and the shoulders, wastes few pixels."""
@@ -38,11 +41,13 @@ def track_photo(
         HeadsplatError: unreadable file, no face, several, too small, turned too far, or not explainable.
     """
     from headsplat.data.image import read_image
+    from headsplat.head.free import load_free_head
+    from headsplat.track.contour import see_outline
     from headsplat.track.detect import detect_face
-    from headsplat.track.fit import fit_frames, landmark_errors
+    from headsplat.track.fit import fit_frames
     from headsplat.track.matte import estimate_matte
     from headsplat.track.points import face_points
-    from headsplat.track.torso import head_angles
+    from headsplat.track.refine import refine_outline
 
     if isinstance(photo, np.ndarray):
         image, source = _as_float(photo), hashlib.sha256(np.ascontiguousarray(photo).tobytes()).hexdigest()
@@ -53,31 +58,33 @@ def track_photo(
     crop = crop_around(landmarks, size)
     picture, valid = warp(image, crop, size)
     landmarks = landmarks @ crop[:, :2].T + crop[:, 2]
-    points, centre = face_points(), np.full(2, size / 2)
+    points, centre, model = face_points(), np.full(2, size / 2), load_free_head()
     fit = fit_frames(points, landmarks[None], centre)
-    error = float(landmark_errors(points, fit, landmarks[None], centre).mean())
+    _check_fit(points, fit, landmarks, centre)
+    alpha, foreground = estimate_matte(picture, landmarks, valid)
+    outline = see_outline(foreground, alpha, landmarks)
+    fit = refine_outline(model, points, fit, landmarks, outline, valid)
+    return build_frame(model, points, fit, picture, alpha, foreground, valid, landmarks, crop, source)
+
+
+def _check_fit(points: FacePoints, fit: Fit, landmarks: np.ndarray, centre: np.ndarray) -> None:
+    """Refuse what is not a face, and faces turned too far for the detector to be right.
+
+    Raises:
+        HeadsplatError: saying which.
+    """
+    from headsplat.track.fit import landmark_errors
+    from headsplat.track.torso import head_angles
+
     yaw = head_angles(fit.poses[0].rotation)[0]
     if abs(yaw) > MAX_YAW:
         raise HeadsplatError(
             f"The face is turned {abs(np.degrees(yaw)):.0f} degrees to the side; use one turned less than 65."
         )
-    if error > MAX_ERROR:
+    if landmark_errors(points, fit, landmarks[None], centre).mean() > MAX_ERROR:
         raise HeadsplatError(
             "What looks like a face does not fit a head; use a clearer photo of a human face."
         )
-    alpha, foreground = estimate_matte(picture, landmarks, valid)
-    return build_frame(
-        fit,
-        picture,
-        alpha,
-        foreground,
-        valid,
-        landmarks,
-        crop,
-        error,
-        confidence_of(error, yaw, landmarks, crop),
-        source,
-    )
 
 
 def crop_around(landmarks: np.ndarray, size: int) -> np.ndarray:
@@ -152,46 +159,43 @@ def confidence_of(error: float, yaw: float, landmarks: np.ndarray, crop: np.ndar
 
 
 def build_frame(
-    fit: object,
+    model: HeadModel,
+    points: FacePoints,
+    fit: Fit,
     image: np.ndarray,
     alpha: np.ndarray,
     foreground: np.ndarray,
     valid: np.ndarray,
     landmarks: np.ndarray,
     crop: np.ndarray,
-    error: float,
-    confidence: float,
     source: str,
 ) -> Frame:
     """The frame of a one-frame fit: a still torso's camera, and the rotations of all joints."""
-    from headsplat.head.free import load_free_head
+    from headsplat.track.fit import landmark_errors
     from headsplat.track.gaze import eye_rotations
-    from headsplat.track.solver import Fit
-    from headsplat.track.torso import split_turn
+    from headsplat.track.torso import head_angles, split_turn
 
-    assert isinstance(fit, Fit)
-    model, pose, size = load_free_head(), fit.poses[0], image.shape[0]
+    pose, size = fit.poses[0], image.shape[0]
     names = list(model.joint_names)
     shape = np.zeros(len(model.shape_basis), np.float32)
     shape[: len(fit.shape)] = fit.shape
-    joints = model.with_shape(shape).joints
-    viewmat, neck, head = split_turn(pose.rotation, pose.translation, joints, names)
+    viewmat, neck, head = split_turn(pose.rotation, pose.translation, model.with_shape(shape).joints, names)
     rotations = np.zeros((len(names), 3), np.float32)
     rotations[names.index("neck")], rotations[names.index("head")] = neck, head
     rotations[[names.index("right_eye"), names.index("left_eye")]] = eye_rotations(pose.gaze)
-    camera = Camera(viewmat.astype(np.float32), intrinsics(fit.focal, size, size), size, size)
+    error = float(landmark_errors(points, fit, landmarks[None], np.full(2, size / 2)).mean())
     return Frame(
         image=image,
         alpha=alpha,
         foreground=foreground,
         valid=valid,
-        camera=camera,
+        camera=Camera(viewmat.astype(np.float32), intrinsics(fit.focal, size, size), size, size),
         shape=shape,
         expression=pose.expression.astype(np.float32),
         rotations=rotations,
         T_world_root=np.eye(4, dtype=np.float32),
         landmarks=landmarks.astype(np.float32),
-        confidence=confidence,
+        confidence=confidence_of(error, head_angles(pose.rotation)[0], landmarks, crop),
         source=source,
         landmark_error=error,
         crop=crop.astype(np.float32),

@@ -73,6 +73,25 @@ class Anchor:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """More points of the head, in one frame, each of which should lie on a line in the picture.
+
+    Attributes:
+        base: (M, 3) points of the template in the frame's expression, head space, metres.
+        shape: (S, M, 3) change per sigma.
+        normals: (M, 2) unit normals of the lines.
+        offsets: (M,) a pixel x lies on the line if normal . x = offset.
+        weight: of each point, against 1 for a landmark.
+    """
+
+    base: np.ndarray
+    shape: np.ndarray
+    normals: np.ndarray
+    offsets: np.ndarray
+    weight: float
+
+
+@dataclass(frozen=True)
 class Problem:
     """What is to be explained, and what is believed beforehand.
 
@@ -83,6 +102,7 @@ class Problem:
         focal_guess: pixels.
         belief: prior weights.
         anchor: expectation for the (single) frame.
+        lines: evidence about the outline of the (single) frame.
     """
 
     points: FacePoints
@@ -91,6 +111,7 @@ class Problem:
     focal_guess: float
     belief: Priors
     anchor: Anchor | None = None
+    lines: Lines | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +125,11 @@ class _View:
 
 def project(points: FacePoints, shape: np.ndarray, focal: float, pose: Pose, centre: np.ndarray) -> _View:
     """The model's 468 points in the camera of one frame."""
-    turned = points.at(shape, pose.expression) @ pose.rotation.T
+    return _view(points.at(shape, pose.expression), focal, pose, centre)
+
+
+def _view(positions: np.ndarray, focal: float, pose: Pose, centre: np.ndarray) -> _View:
+    turned = positions @ pose.rotation.T
     camera = turned + pose.translation
     return _View(turned, camera, focal * camera[:, :2] / camera[:, 2:] + centre)
 
@@ -124,7 +149,7 @@ def solve(problem: Problem, fit: Fit, iterations: int, *, shape: bool = True, fo
     views = _views(problem, fit)
     cost = _cost(problem, fit, views, units)
     for _ in range(iterations):
-        matrix, gradient = _normal_equations(problem, fit, views, units, shape)
+        matrix, gradient = _normal_equations(problem, fit, views, units)
         free = _free(problem, fit, gradient, shape, focal)
         matrix, slope = matrix[np.ix_(free, free)], gradient[free]
         for _ in range(4):
@@ -198,6 +223,9 @@ def _cost(problem: Problem, fit: Fit, views: list[_View], units: np.ndarray) -> 
         total += belief.expression * ((stiff * e) ** 2).sum()
         total += belief.symmetry * ((e[twins[:, 0]] - e[twins[:, 1]]) ** 2).sum()
         total += belief.pitch * _pitch(pose.rotation) ** 2
+    if problem.lines is not None:
+        _, away = _line_residuals(problem.lines, fit, problem.centre, units[0])
+        total += (problem.lines.weight**2 * 2 * knee * (np.sqrt(1 + away**2 / knee) - 1)).sum()
     if problem.anchor is not None:
         anchor, pose = problem.anchor, fit.poses[0]
         turn = _turn_between(pose.rotation, anchor.rotation)
@@ -207,31 +235,45 @@ def _cost(problem: Problem, fit: Fit, views: list[_View], units: np.ndarray) -> 
     return float(total)
 
 
-def _jacobian(problem: Problem, fit: Fit, frame: int, view: _View, unit: float, shape: bool) -> np.ndarray:
-    """(468, 2, P) derivative of the residuals of one frame; zero for the identity unless it is free."""
-    points, pose = problem.points, fit.poses[frame]
-    chosen = priors.fitted(points.names)
-    shapes = len(fit.shape)
+def _jacobian(
+    view: _View, fit: Fit, pose: Pose, centre: np.ndarray, shape: np.ndarray, expression: np.ndarray
+) -> np.ndarray:
+    """(M, 2, 1 + S + 6 + X) derivative of the pixels of M points by the parameters that concern one frame.
+
+    Args:
+        view: the points.
+        fit: current focal length.
+        pose: of the frame.
+        centre: (2,) principal point.
+        shape: (S, M, 3) change of the points by the identity.
+        expression: (X, M, 3) by the fitted expressions.
+    """
     x, y, z = view.camera.T
     by_camera = np.zeros((len(x), 2, 3))
     by_camera[:, 0, 0] = by_camera[:, 1, 1] = fit.focal / z
     by_camera[:, 0, 2] = -fit.focal * x / z**2
     by_camera[:, 1, 2] = -fit.focal * y / z**2
-    out = np.zeros((len(x), 2, 1 + shapes + 6 + len(chosen)), np.float32)
-    out[:, :, 0] = view.pixels - problem.centre
     by_head = (by_camera @ pose.rotation).astype(np.float32)
-    if shape:
-        out[:, :, 1 : 1 + shapes] = by_head @ points.shape[:shapes].transpose(1, 2, 0)
-    at = 1 + shapes
-    # d(w x q) = -[q]x dw; row i of -[q]x contracted with by_camera is a cross product q x row.
+    at = 1 + len(shape)
+    out = np.empty((len(x), 2, at + 6 + len(expression)), np.float32)
+    out[:, :, 0] = view.pixels - centre
+    out[:, :, 1:at] = by_head @ shape.transpose(1, 2, 0)
+    # The turned point q moves by w x q, so a row r of by_camera changes by (q x r) . w.
     out[:, :, at : at + 3] = np.cross(view.turned[:, None], by_camera)
     out[:, :, at + 3 : at + 6] = by_camera
-    out[:, :, at + 6 :] = by_head @ points.expression[chosen].transpose(1, 2, 0)
-    return out * np.float32(unit)
+    out[:, :, at + 6 :] = by_head @ expression.transpose(1, 2, 0)
+    return out
+
+
+def _line_residuals(lines: Lines, fit: Fit, centre: np.ndarray, unit: float) -> tuple[_View, np.ndarray]:
+    """The outline's points in their frame, and their (M,) distances to the lines in sigmas."""
+    shape = np.tensordot(fit.shape, lines.shape[: len(fit.shape)], 1)
+    view = _view(lines.base + shape, fit.focal, fit.poses[0], centre)
+    return view, ((view.pixels * lines.normals).sum(1) - lines.offsets) * unit
 
 
 def _normal_equations(
-    problem: Problem, fit: Fit, views: list[_View], units: np.ndarray, shape: bool
+    problem: Problem, fit: Fit, views: list[_View], units: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gauss-Newton matrix and half the gradient over all parameters."""
     belief, names = problem.belief, problem.points.names
@@ -241,7 +283,8 @@ def _normal_equations(
     gradient = np.zeros(len(matrix))
     pairs, knee = _pairs(), priors.ROBUST**2
     for frame, (pose, view) in enumerate(zip(fit.poses, views, strict=True)):
-        jacobian = _jacobian(problem, fit, frame, view, units[frame], shape)
+        shapes, expressions = problem.points.shape[: len(fit.shape)], problem.points.expression[chosen]
+        jacobian = units[frame] * _jacobian(view, fit, pose, problem.centre, shapes, expressions)
         residual, gaps = _residuals(problem, frame, view, units[frame])
         weights = priors.point_weights() / (1 + (residual**2).sum(1) / knee) ** 0.25
         pair_weight = np.sqrt(2) * priors.PAIR_WEIGHT
@@ -264,6 +307,15 @@ def _normal_equations(
     gradient[0] += belief.focal / _FOCAL_SIGMA**2 * np.log(fit.focal / problem.focal_guess)
     matrix[np.arange(1, shared), np.arange(1, shared)] += belief.shape
     gradient[1:shared] += belief.shape * fit.shape
+    if problem.lines is not None:
+        lines, pose = problem.lines, fit.poses[0]
+        view, away = _line_residuals(lines, fit, problem.centre, units[0])
+        still = np.zeros((len(chosen), len(away), 3))
+        jacobian = _jacobian(view, fit, pose, problem.centre, lines.shape[: len(fit.shape)], still)
+        weights = lines.weight / (1 + away**2 / knee) ** 0.25
+        J = np.einsum("mip,mi->mp", jacobian, lines.normals) * (units[0] * weights)[:, None]
+        matrix[: shared + own, : shared + own] += J.T @ J
+        gradient[: shared + own] += J.T @ (away * weights)
     if problem.anchor is not None:
         anchor, pose = problem.anchor, fit.poses[0]
         pull = np.repeat(anchor.weights, [3, 3, len(chosen)])
