@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-PACKAGES = {"@playcanvas/splat-transform": "2.7.1", "gltf-validator": "2.0.0-dev.3.10"}
+PACKAGES = {"@playcanvas/splat-transform": "2.7.1", "gltf-validator": "2.0.0-dev.3.10", "three": "0.180.0"}
 
 
 @pytest.fixture(scope="session")
