@@ -33,7 +33,7 @@ install: $(VENV)/.installed
 test: lint
 	@$(PY) -m pytest
 
-lint: $(VENV)/.installed-test
+lint: $(VENV)/.torch $(VENV)/.installed-test
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m ruff format --quiet --check .
 	@$(PY) -m pyright --pythonpath $(PY)
@@ -43,25 +43,23 @@ $(VENV)/bin/python:
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
-$(VENV)/.installed: pyproject.toml $(KERNEL) | $(VENV)/bin/python
+# One editable install, so that the kernel is compiled once; the tests' also serves the demo.
+$(VENV)/.installed: EXTRAS := create,web
+$(VENV)/.installed-test: EXTRAS := create,web,test
+$(VENV)/.installed $(VENV)/.installed-test: pyproject.toml $(KERNEL) | $(VENV)/bin/python
 	@command -v $${CXX:-c++} >/dev/null || command -v g++ >/dev/null || { echo "A C++ compiler is needed for the renderer; on Debian and Ubuntu: apt install g++"; exit 1; }
-	@echo "Installing headsplat and what it needs to make avatars (the first time takes a minute or two)"
-	@$(PIP) --editable '.[create,web]'
-	@touch $@
+	@echo "Installing headsplat and what it needs (the first time takes a minute or two)"
+	@$(PIP) --editable '.[$(EXTRAS)]'
+	@touch $@ $(VENV)/.installed
 
 # The CPU build where there is no NVIDIA GPU: from the indexes pip already knows, else from PyTorch's own, else
 # (an older mirror, macOS) whatever the plain name gives.
-$(VENV)/.torch: Makefile | $(VENV)/.installed
+$(VENV)/.torch: Makefile | $(VENV)/bin/python
 	@echo "Installing PyTorch (for the tests; making and playing avatars does not need it)"
 	@if nvidia-smi >/dev/null 2>&1; then $(PIP) $(TORCH); else \
 		$(PIP) $(TORCH)+cpu 2>/dev/null \
 		|| $(PIP) $(TORCH)+cpu --retries 1 --timeout 10 --extra-index-url $(TORCH_CPU_INDEX) 2>/dev/null \
 		|| $(PIP) $(TORCH); fi
-	@touch $@
-
-$(VENV)/.installed-test: $(VENV)/.installed $(VENV)/.torch
-	@echo "Installing the test tools"
-	@$(PIP) --editable '.[create,web,test]'
 	@touch $@
 
 clean:

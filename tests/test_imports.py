@@ -69,6 +69,20 @@ def test_import_headsplat_is_light() -> None:
     assert not loaded_after("import headsplat") & (HEAVY | {"numpy", "PIL", "av"})
 
 
+@pytest.mark.parametrize("first", ["", "import headsplat.reconstruct", "from headsplat.takes import TAKES"])
+def test_public_names_are_what_they_say(first: str) -> None:
+    code = f"""
+{first}
+import headsplat
+from headsplat import reconstruct, take
+assert callable(reconstruct) and callable(headsplat.reconstruct) and headsplat.take is take
+for name in headsplat.__all__:
+    if name != "rasterize":
+        assert getattr(headsplat, name).__name__ == name
+"""
+    assert "headsplat" in loaded_after(code)
+
+
 def test_nouns_are_light() -> None:
     assert not loaded_after("from headsplat import Avatar, Camera, Gaussians, Motion") & HEAVY
 
