@@ -37,10 +37,9 @@ const Kernels& choose_kernels() {
 
 int chunks_of(int count) { return (count + kChunk - 1) / kChunk; }
 
-Grid choose_grid(const View& view, int planes) {
+Grid choose_grid(const View& view, int channels) {
     Grid grid;
-    // A tile's planes should stay in the second-level cache.
-    grid.size_log2 = planes <= 4 ? 6 : planes <= 12 ? 5 : 4;
+    grid.size_log2 = __builtin_ctz(channels == 3 ? kRgbTile : kChannelsTile);
     grid.columns = (view.width + grid.size() - 1) >> grid.size_log2;
     grid.rows = (view.height + grid.size() - 1) >> grid.size_log2;
     return grid;
@@ -122,9 +121,8 @@ Frame::Frame(const Rig& rig, const Pose& pose, const FrameSettings& settings, co
 void Frame::render(const Cloud& given, const Rig* rig, const Pose* pose, const float* background,
                    const FrameOutput& out) {
     const FrameSettings& settings = settings_;
-    const int planes = channels_ + settings.with_depth;
     const int threads = settings.threads > 0 ? settings.threads : default_threads();
-    grid_ = choose_grid(settings.view, planes);
+    grid_ = choose_grid(settings.view, channels_);
     const int tiles = grid_.count(), chunks = chunks_of(count_);
     splats_ = Buffer<Splat>(count_);
     pair_base_ = Buffer<uint32_t>(count_);
@@ -195,7 +193,7 @@ void Frame::render(const Cloud& given, const Rig* rig, const Pose* pose, const f
         return length(a) != length(b) ? length(a) > length(b) : a < b;
     });
     const uint32_t longest = tiles ? length(tile_order_[0]) : 0;
-    const size_t plane_floats = kernels().scratch_floats(grid_.size_log2, planes + 1) + planes;
+    const size_t plane_floats = kernels().scratch_floats(channels_);
     const TileArgs args = tile_args(cloud, background, out);
     Scratch scratch(threads);
     parallel_for(tiles, threads, [&](int index, int worker) {
@@ -217,7 +215,7 @@ void Frame::backward(const Cloud& cloud, const FrameOutput& out, const float* gr
     Buffer<float> background((size_t)grid_.count() * channels_);
     const TileGradArgs tile_grads{tile_args(cloud, nullptr, out), grad_image, grad_alpha,     grad_depth, pair_base_.data(),
                                   chunk_base_.data(),             kChunk,     records.data(), record,     background.data()};
-    const size_t floats = kernels().scratch_floats(grid_.size_log2, planes + 2) + 20ull * (planes + 16);
+    const size_t floats = kernels().scratch_floats(channels_);
     Scratch scratch(threads);
     parallel_for(grid_.count(), threads, [&](int index, int worker) {
         kernels().backward_tile(tile_grads, tile_order_[index], scratch.get<float>(worker, floats));

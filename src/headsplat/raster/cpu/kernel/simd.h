@@ -28,7 +28,6 @@ template <int W>
 HS_INLINE void store(float* p, typename Lanes<W>::F v) {
     *reinterpret_cast<typename Lanes<W>::Unaligned*>(p) = v;
 }
-// any_positive(v): whether a sign bit is clear.
 template <int W>
 HS_INLINE typename Lanes<W>::F splat(float x) {
     return x - typename Lanes<W>::F{};
@@ -40,7 +39,7 @@ typedef Lanes<4>::I I4;
 HS_INLINE F4 vmin(F4 a, F4 b) { return (F4)_mm_min_ps((__m128)a, (__m128)b); }
 HS_INLINE F4 vmax(F4 a, F4 b) { return (F4)_mm_max_ps((__m128)a, (__m128)b); }
 HS_INLINE F4 vsqrt(F4 a) { return (F4)_mm_sqrt_ps((__m128)a); }
-HS_INLINE bool any_positive(F4 v) { return _mm_movemask_ps((__m128)v) != 0xf; }
+HS_INLINE unsigned sign_bits(F4 v) { return _mm_movemask_ps((__m128)v); }
 HS_INLINE float sum(F4 v) {
     __m128 a = (__m128)v;
     a = _mm_add_ps(a, _mm_movehl_ps(a, a));
@@ -50,7 +49,6 @@ HS_INLINE float sum(F4 v) {
 HS_INLINE F4 vmin(F4 a, F4 b) { return (F4)vminq_f32((float32x4_t)a, (float32x4_t)b); }
 HS_INLINE F4 vmax(F4 a, F4 b) { return (F4)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
 HS_INLINE F4 vsqrt(F4 a) { return (F4)vsqrtq_f32((float32x4_t)a); }
-HS_INLINE bool any_positive(F4 v) { return vminvq_u32((uint32x4_t)v) < 0x80000000u; }
 HS_INLINE float sum(F4 v) { return vaddvq_f32((float32x4_t)v); }
 #else
 HS_INLINE F4 vmin(F4 a, F4 b) { return a < b ? a : b; }
@@ -59,8 +57,14 @@ HS_INLINE F4 vsqrt(F4 a) {
     for (int i = 0; i < 4; i++) a[i] = __builtin_sqrtf(a[i]);
     return a;
 }
-HS_INLINE bool any_positive(F4 v) { return v[0] >= 0 || v[1] >= 0 || v[2] >= 0 || v[3] >= 0; }
 HS_INLINE float sum(F4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+#endif
+
+#if !defined(__SSE2__)
+HS_INLINE unsigned sign_bits(F4 v) {
+    const I4 s = (I4)v >> 31;
+    return (s[0] & 1) | (s[1] & 2) | (s[2] & 4) | (s[3] & 8);
+}
 #endif
 
 #if defined(__AVX2__)
@@ -69,7 +73,7 @@ typedef Lanes<8>::I I8;
 HS_INLINE F8 vmin(F8 a, F8 b) { return (F8)_mm256_min_ps((__m256)a, (__m256)b); }
 HS_INLINE F8 vmax(F8 a, F8 b) { return (F8)_mm256_max_ps((__m256)a, (__m256)b); }
 HS_INLINE F8 vsqrt(F8 a) { return (F8)_mm256_sqrt_ps((__m256)a); }
-HS_INLINE bool any_positive(F8 v) { return _mm256_movemask_ps((__m256)v) != 0xff; }
+HS_INLINE unsigned sign_bits(F8 v) { return _mm256_movemask_ps((__m256)v); }
 HS_INLINE float sum(F8 v) {
     return sum((F4)_mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1)));
 }
@@ -91,7 +95,7 @@ typedef Lanes<16>::I I16;
 HS_INLINE F16 vmin(F16 a, F16 b) { return (F16)_mm512_min_ps((__m512)a, (__m512)b); }
 HS_INLINE F16 vmax(F16 a, F16 b) { return (F16)_mm512_max_ps((__m512)a, (__m512)b); }
 HS_INLINE F16 vsqrt(F16 a) { return (F16)_mm512_sqrt_ps((__m512)a); }
-HS_INLINE bool any_positive(F16 v) { return _mm512_movepi32_mask((__m512i)v) != 0xffff; }
+HS_INLINE unsigned sign_bits(F16 v) { return _mm512_movepi32_mask((__m512i)v); }
 HS_INLINE F16 round_even(F16 v) { return (F16)_mm512_roundscale_ps((__m512)v, 0); }
 HS_INLINE F16 scale_by_power(F16 v, F16 n) { return (F16)_mm512_scalef_ps((__m512)v, (__m512)n); }
 HS_INLINE float sum(F16 v) {
@@ -153,4 +157,71 @@ HS_INLINE F4 half4(const uint16_t* p) {
     F4 size = (F4)((h & 0x7fff) << 13) * 0x1p112f;  // moves the exponent from bias 15 to 127
     return (F4)((I4)size | ((h & 0x8000) << 16));
 #endif
+}
+
+// 1 / x for normal x, within 2 units in the last place.
+#if defined(__AVX512F__)
+HS_INLINE F16 reciprocal(F16 x) {
+    const F16 r = (F16)_mm512_rcp14_ps((__m512)x);
+    return r * (2.f - x * r);
+}
+#endif
+#if defined(__AVX2__)
+HS_INLINE F8 reciprocal(F8 x) {
+    const F8 r = (F8)_mm256_rcp_ps((__m256)x);
+    return r * (2.f - x * r);
+}
+#endif
+HS_INLINE F4 reciprocal(F4 x) { return 1.f / x; }
+
+// Stores the sum of the lanes of each of `count` vectors.
+HS_INLINE void store_sums(const F4* v, int count, float* out) {
+    for (int i = 0; i < count; i++) out[i] = sum(v[i]);
+}
+#if defined(__AVX2__)
+// Eight sums at once by adding transposed halves.
+HS_INLINE void store_eight_sums(F8 v0, F8 v1, F8 v2, F8 v3, F8 v4, F8 v5, F8 v6, F8 v7, float* out) {
+    const auto halves = [](F8 a, F8 b) {
+        return _mm256_add_ps(_mm256_permute2f128_ps((__m256)a, (__m256)b, 0x20),
+                             _mm256_permute2f128_ps((__m256)a, (__m256)b, 0x31));
+    };
+    const auto pairs = [](__m256 a, __m256 b) {
+        return _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    };
+    const __m256 a = halves(v0, v4), b = halves(v1, v5), c = halves(v2, v6), d = halves(v3, v7);
+    _mm256_storeu_ps(out, pairs(pairs(a, c), pairs(b, d)));
+}
+HS_INLINE void store_sums(const F8* v, int count, float* out) {
+    int i = 0;
+    for (; i + 8 <= count; i += 8)
+        store_eight_sums(v[i], v[i + 1], v[i + 2], v[i + 3], v[i + 4], v[i + 5], v[i + 6], v[i + 7], out + i);
+    for (; i < count; i++) out[i] = sum(v[i]);
+}
+#endif
+#if defined(__AVX512F__)
+HS_INLINE F8 fold(F16 v) {
+    return (F8)_mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+}
+HS_INLINE void store_sums(const F16* v, int count, float* out) {
+    int i = 0;
+    for (; i + 8 <= count; i += 8)
+        store_eight_sums(fold(v[i]), fold(v[i + 1]), fold(v[i + 2]), fold(v[i + 3]), fold(v[i + 4]), fold(v[i + 5]),
+                         fold(v[i + 6]), fold(v[i + 7]), out + i);
+    for (; i < count; i++) out[i] = sum(v[i]);
+}
+#endif
+
+// Whether the sign bit of a lane is clear.
+template <class V>
+HS_INLINE bool any_positive(V v) {
+    return sign_bits(v) != (1u << (sizeof(V) / 4)) - 1;
+}
+
+// A value that the compiler must keep in a vector register instead of broadcasting it again and again.
+template <class V>
+HS_INLINE V kept(V v) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(v));
+#endif
+    return v;
 }

@@ -37,6 +37,9 @@ struct Cloud {
     int count, channels;
 };
 
+// Pixels on a side of a tile: of RGB, and of other numbers of channels, whose pixels take more memory.
+constexpr int kRgbTile = 64, kChannelsTile = 32;
+
 // Tiles of `size` x `size` pixels, `columns` x `rows` of them.
 struct Grid {
     int size_log2, columns, rows;
@@ -141,7 +144,7 @@ struct Kernels {
     const char* name;
     // Projects Gaussians first..last-1, counts the tiles each touches in tile_counts, returns the pairs.
     uint32_t (*project)(const ProjectArgs&, int first, int last, uint32_t* tile_counts);
-    size_t (*scratch_floats)(int size_log2, int planes);
+    size_t (*scratch_floats)(int channels);
     void (*forward_tile)(const TileArgs&, int tile, float* scratch);
     void (*backward_tile)(const TileGradArgs&, int tile, float* scratch);
     // viewmat_grad: 12 sums, dL/dR row-major then dL/dt.
