@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
@@ -19,4 +20,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         (B, N, heads * D), the heads side by side.
     """
-    return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+
+
+class HeadNorm(nn.Module):
+    """Root-mean-square norm of one head's channels, with a learned gain, in the precision of its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to (..., width)."""
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), 1e-6)

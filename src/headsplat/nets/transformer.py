@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headsplat.nets.attention import attend, split_heads
+from headsplat.nets.attention import HeadNorm, attend, split_heads
 
 
 class JointBlock(nn.Module):
@@ -49,7 +49,7 @@ class JointAttention(nn.Module):
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
         self.add_q_proj, self.add_k_proj, self.add_v_proj = (nn.Linear(width, width) for _ in range(3))
         self.norm_q, self.norm_k, self.norm_added_q, self.norm_added_k = (
-            nn.RMSNorm(width // heads, eps=1e-6) for _ in range(4)
+            HeadNorm(width // heads) for _ in range(4)
         )
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
         self.to_add_out = None if last else nn.Linear(width, width)
@@ -101,7 +101,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_q, self.to_k, self.to_v, self.to_out = (nn.Linear(width, width) for _ in range(4))
-        self.norm_q, self.norm_k = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
+        self.norm_q, self.norm_k = (HeadNorm(width // heads) for _ in range(2))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """(B, N, width) queries and (B, M, width) context to (B, N, width)."""

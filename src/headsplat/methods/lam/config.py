@@ -39,6 +39,7 @@ class LamConfig:
         pose_correctives: apply the head model's pose-dependent blendshapes, where it has them.
         joints_follow_expression: let the joints move with the expression, where the head model says how.
         rotate_gaussians: turn Gaussians with the skin instead of moving their centres alone.
+        head: the head model that the points and the animation come from: "flame", or the bundled "free" head.
         expressions: number of expressions that change colours (dynamic wrinkles); 0 = colours are constant.
     """
 
@@ -51,6 +52,7 @@ class LamConfig:
     layers: int
     trunk: int
     subdivisions: int
+    head: Literal["flame", "free"] = "flame"
     attention: Literal["joint", "cross", "image"] = "joint"
     freeze_encoder: bool = False
     max_offset: float = 0.1
@@ -127,6 +129,7 @@ def small() -> LamConfig:
         layers=3,
         trunk=128,
         subdivisions=1,
+        head="free",
         attention="image",
     )
 

@@ -132,7 +132,9 @@ class PointEmbedding(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """(B, N, 3) metres to (B, N, width)."""
-        waves = points @ self.basis
+        # The highest octave turns 64 times per metre: half precision would destroy it.
+        with torch.autocast(points.device.type, enabled=False):
+            waves = points.float() @ self.basis
         return self.norm(self.mlp(torch.cat([waves.sin(), waves.cos(), points], -1)))
 
 

@@ -4,17 +4,51 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from headsplat.camera import Camera
+from headsplat.clip import Frame
 from headsplat.errors import HeadsplatError
+from headsplat.head.free import load_free_head
 from headsplat.motion import Motion
 
 MASK_THRESHOLD = 180
 """Matte values above this, of 255, are the person."""
+
+
+def source_image(frame: Frame, size: int, background: float = 1.0) -> np.ndarray:
+    """(size, size, 3) float32: the person of a tracked picture on grey of level `background`, whole crop."""
+    alpha = frame.alpha[..., None]
+    return resize_area(frame.foreground * alpha + np.float32(background) * (1 - alpha), size)
+
+
+def head_square(frame: Frame, margin: float = 1.65) -> Frame:
+    """The square around the head that the released weights were trained to see, cut from a tracked picture.
+
+    Its side is `margin` times the geometric mean of the sides of the head's box, which is that of the tracked
+    head model, not of the head detector that its authors used: the framing agrees only roughly.
+    """
+    head = load_free_head()
+    shaped = head.with_shape(frame.shape)
+    posed = shaped.with_pose(frame.expression, frame.rotations, frame.T_world_root)
+    pixels = frame.camera.project(posed.vertices[head.vertices_of("head")])[:, :2]
+    low, high = pixels.min(0), pixels.max(0)
+    half = int(0.5 * margin * np.sqrt(np.prod(high - low)))
+    left, top = (int(c) for c in np.round((low + high) / 2 - half))
+    box = (top, top + 2 * half, left, left + 2 * half)
+    return replace(
+        frame,
+        image=_cut(frame.image, box, 0.0),
+        alpha=_cut(frame.alpha, box, 0.0),
+        foreground=_cut(frame.foreground, box, 0.0),
+        valid=_cut(frame.valid, box, 0.0) > 0,
+        camera=frame.camera.crop(left, top, 2 * half, 2 * half),
+        landmarks=frame.landmarks - np.array([left, top], np.float32),
+        crop=frame.crop - np.array([[0, 0, left], [0, 0, top]], np.float32),
+    )
 
 
 def prepare_image(

@@ -1,0 +1,171 @@
+"""What training minimises, as plain functions that neither reduce nor weight: the recipe does both.
+
+Images are torch tensors (..., H, W, C), sRGB 0..1, channels last.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from headsplat.errors import HeadsplatError
+
+
+def l1(image: Tensor, target: Tensor) -> Tensor:
+    """Absolute difference, element by element; of images, or of silhouettes."""
+    return (image - target).abs()
+
+
+def l2(image: Tensor, target: Tensor) -> Tensor:
+    """Squared difference, element by element."""
+    return (image - target).square()
+
+
+def ssim(image: Tensor, target: Tensor, sigma: float = 1.5) -> Tensor:
+    """Structural similarity of every pixel and channel, -1..1 (Wang et al. 2004).
+
+    Args:
+        image: (..., H, W, C).
+        target: the same shape.
+        sigma: of the Gaussian window, pixels; it reaches 3.5 sigma, and images are mirrored at the border.
+
+    Returns:
+        (..., H, W, C).
+    """
+    a, b = (_channels_first(x) for x in (image, target))
+    radius = min(round(3.5 * sigma), min(a.shape[-2:]) - 1)
+    offsets = torch.arange(-radius, radius + 1, dtype=a.dtype, device=a.device)
+    window = (-0.5 * (offsets / sigma).square()).exp()
+    window = (window / window.sum())[None, None]
+
+    def blur(x: Tensor) -> Tensor:
+        flat = F.pad(x.flatten(0, 1)[:, None], (radius,) * 4, mode="reflect")
+        return F.conv2d(F.conv2d(flat, window[..., None, :]), window[..., None]).reshape(x.shape)
+
+    mean_a, mean_b = blur(a), blur(b)
+    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
+    both = blur(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    value = (2 * mean_a * mean_b + c1) * (2 * both + c2)
+    value = value / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    return value.movedim(1, -1).reshape(image.shape)
+
+
+def offset_penalty(offsets: Tensor, free: float = 0.0) -> Tensor:
+    """(..., N) squared length by which (..., N, 3) offsets exceed `free` metres (LAM, equation 9)."""
+    # The root has no gradient at zero, where every offset starts: keep it off that point.
+    length = (offsets.square().sum(-1) + 1e-16).sqrt()
+    return (length - free).clamp(min=0).square()
+
+
+class Perceptual(NamedTuple):
+    """A perceptual distance and its name, which belongs in every log.
+
+    Attributes:
+        name: what it is.
+        distance: (B, H, W, 3) images and targets to (B,) distances.
+    """
+
+    name: str
+    distance: Callable[[Tensor, Tensor], Tensor]
+
+
+def perceptual(
+    vgg: str | os.PathLike[str] | None = None, linear: str | os.PathLike[str] | None = None
+) -> Perceptual:
+    """LPIPS where the weights are at hand, and an honest substitute otherwise.
+
+    Args:
+        vgg: VGG-16 trained on ImageNet, under torchvision's names, as .safetensors or .pth.
+        linear: the linear layers of LPIPS ("lin0.model.1.weight", ...); without them channels count alike.
+
+    Returns:
+        Without `vgg`, the distance of a Laplacian pyramid (`pyramid_distance`).
+
+    Raises:
+        HeadsplatError: a file cannot be read or lacks a layer.
+    """
+    if vgg is None:
+        return Perceptual("Laplacian pyramid (substitute for LPIPS: no VGG weights given)", pyramid_distance)
+    state = _read_state(Path(vgg))
+    convolutions = {
+        i: tuple(_take(state, vgg, f"features.{i}.{n}") for n in ("weight", "bias")) for i in _VGG
+    }
+    lins: list[Tensor] = []
+    name = "VGG-16 features, all channels alike"
+    if linear is not None:
+        name, found = "LPIPS (VGG-16)", _read_state(Path(linear))
+        lins = [_take(found, linear, f"lin{k}.model.1.weight").flatten() for k in range(len(_STAGE_ENDS))]
+
+    def distance(images: Tensor, targets: Tensor) -> Tensor:
+        total = images.new_zeros(len(images))
+        pairs = zip(_vgg_stages(images, convolutions), _vgg_stages(targets, convolutions), strict=True)
+        for k, (a, b) in enumerate(pairs):
+            a, b = (x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in (a, b))
+            weight = lins[k].to(a) if lins else a.new_full((a.shape[1],), 1 / a.shape[1])
+            total = total + torch.einsum("bchw,c->bhw", (a - b).square(), weight).mean((1, 2))
+        return total
+
+    return Perceptual(name, distance)
+
+
+def pyramid_distance(images: Tensor, targets: Tensor, levels: int = 4) -> Tensor:
+    """(B,) mean absolute difference summed over the bands of a Laplacian pyramid of (B, H, W, C) images."""
+    rest = (images - targets).movedim(-1, 1)
+    total = rest.new_zeros(len(rest))
+    for _ in range(levels):
+        if min(rest.shape[-2:]) < 2:
+            break
+        low = F.avg_pool2d(rest, 2, ceil_mode=True, count_include_pad=False)
+        up = F.interpolate(low, size=rest.shape[-2:], mode="bilinear", align_corners=False)
+        total = total + (rest - up).abs().mean((1, 2, 3))
+        rest = low
+    return total + rest.abs().mean((1, 2, 3))
+
+
+_VGG = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+"""Convolutions of VGG-16 by their place in torchvision's list of layers."""
+_STAGE_ENDS = (2, 7, 14, 21, 28)
+
+
+def _vgg_stages(images: Tensor, convolutions: dict[int, tuple[Tensor, ...]]) -> list[Tensor]:
+    """Activations after the last convolution of each of VGG's five stages, of (B, H, W, 3) images."""
+    shift = images.new_tensor([-0.030, -0.088, -0.188])
+    scale = images.new_tensor([0.458, 0.448, 0.450])
+    x = ((2 * images - 1 - shift) / scale).movedim(-1, 1)
+    stages = []
+    for i, (weight, bias) in convolutions.items():
+        x = F.relu(F.conv2d(x, weight.to(x), bias.to(x), padding=1))
+        if i in _STAGE_ENDS:
+            stages.append(x)
+            x = F.max_pool2d(x, 2)
+    return stages
+
+
+def _channels_first(images: Tensor) -> Tensor:
+    return images.reshape(-1, *images.shape[-3:]).movedim(-1, 1)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for a file that is not theirs
+        raise HeadsplatError(f"{path} cannot be read as network weights ({type(error).__name__}).") from error
+
+
+def _take(state: dict[str, Tensor], path: str | os.PathLike[str], key: str) -> Tensor:
+    if key not in state:
+        raise HeadsplatError(
+            f"{path} has no {key}; give VGG-16 under torchvision's names, or LPIPS's layers."
+        )
+    return state[key].float()
