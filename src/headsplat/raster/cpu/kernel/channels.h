@@ -14,6 +14,30 @@ HS_INLINE int vectors_of(int channels) {
     return (channels + V - 1) / V;
 }
 
+// A Gaussian's features, rounded up with zeros in `padded` if they do not fill whole vectors.
+HS_INLINE const float* whole_vectors(const float* features, uint32_t id, int channels, int wide, float* padded) {
+    const float* mine = features + (size_t)id * channels;
+    if (channels == wide) return mine;
+    for (int i = 0; i < channels; i++) padded[i] = mine[i];
+    return padded;
+}
+
+// out = features + t * background. What is not read again soon should not push other things out of the cache.
+template <int V>
+HS_INLINE void write_pixel(const float* features, float t, const float* background, int channels, float* out) {
+    int i = 0;
+#if defined(__AVX512F__)
+    if (V == 16 && channels % 16 == 0)
+        for (; i < channels; i += 16)
+            _mm512_stream_ps(out + i, (__m512)(load<16>(features + i) + t * load<16>(background + i)));
+#elif defined(__AVX2__)
+    if (V == 8 && channels % 8 == 0)
+        for (; i < channels; i += 8)
+            _mm256_stream_ps(out + i, (__m256)(load<8>(features + i) + t * load<8>(background + i)));
+#endif
+    for (; i < channels; i++) out[i] = features[i] + t * background[i];
+}
+
 // K vectors of V channels; K = 0: any number, known at run time.
 template <class S, int V, int K>
 static void forward_channels_t(const TileArgs& args, int tile, float* scratch) {
@@ -23,11 +47,11 @@ static void forward_channels_t(const TileArgs& args, int tile, float* scratch) {
     const int channels = args.channels, vectors = K ? K : vectors_of<V>(channels), wide = vectors * V;
     const int left = tile % args.grid.columns * S::Size, top = tile / args.grid.columns * S::Size;
     const RuleLanes<S::W> rules(args.rules);
-    float *T = scratch, *depth = scratch + N, *features = scratch + 2 * N, *mine = features + (size_t)N * wide;
+    float *T = scratch, *depth = scratch + N, *features = scratch + 2 * N, *padded = features + (size_t)N * wide;
 
     for (int i = 0; i < N; i++) T[i] = i % S::Band < S::Size * S::R ? 1.f : -1.f;
     for (size_t i = 0; i < (size_t)N * (wide + 1); i++) depth[i] = 0.f;
-    for (int i = 0; i < wide; i++) mine[i] = 0.f;
+    for (int i = 0; i < wide; i++) padded[i] = 0.f;
 
     const Centers<S> centers;
     alignas(64) float weights[S::W];
@@ -43,7 +67,7 @@ static void forward_channels_t(const TileArgs& args, int tile, float* scratch) {
         const Splat& s = args.splats[id];
         const Clip clip(s, left, top, S::Size);
         const F c = splat<S::W>(s.c), opacity = splat<S::W>(s.opacity);
-        __builtin_memcpy(mine, args.features + (size_t)id * channels, channels * sizeof(float));
+        const float* const mine = whole_vectors(args.features, id, channels, wide, padded);
         C value[K ? K : 1];
         for (int i = 0; i < K; i++) value[i] = load<V>(mine + V * i);
         const int first = clip.ya / S::R, last = clip.yb / S::R;
@@ -79,8 +103,7 @@ static void forward_channels_t(const TileArgs& args, int tile, float* scratch) {
             const size_t pixel = (size_t)(top + y) * args.view.width + left + x;
             const int q = S::at(x, y);
             const float t = magnitude(T[q]);
-            float* out = args.image + pixel * channels;
-            for (int i = 0; i < channels; i++) out[i] = features[(size_t)q * wide + i] + t * args.background[i];
+            write_pixel<V>(features + (size_t)q * wide, t, args.background, channels, args.image + pixel * channels);
             args.alpha[pixel] = 1.f - t;
             if (args.with_depth) args.depth[pixel] = depth[q];
         }
@@ -97,13 +120,13 @@ static void backward_channels_t(const TileGradArgs& args, int tile_index, float*
     const int left = tile_index % tile.grid.columns * S::Size, top = tile_index / tile.grid.columns * S::Size;
     const int log2 = tile.grid.size_log2;
     const RuleLanes<S::W> rules(tile.rules);
-    float *T = scratch, *rest = T + N, *depth = rest + N, *grads = depth + N, *mine = grads + (size_t)N * wide,
-          *mine_sum = mine + wide;
+    float *T = scratch, *rest = T + N, *depth = rest + N, *grads = depth + N, *padded = grads + (size_t)N * wide,
+          *mine_sum = padded + wide;
     float* const background = args.background + (size_t)tile_index * channels;
 
     for (int i = 0; i < N; i++) T[i] = -1.f;
     for (size_t i = 0; i < (size_t)N * (2 + wide); i++) rest[i] = 0.f;
-    for (int i = 0; i < wide; i++) mine[i] = 0.f;
+    for (int i = 0; i < wide; i++) padded[i] = 0.f;
     for (int i = 0; i < channels; i++) background[i] = 0.f;
     for (int y = 0; y < S::Size && top + y < tile.view.height; y++) {
         for (int x = 0; x < S::Size && left + x < tile.view.width; x++) {
@@ -140,7 +163,7 @@ static void backward_channels_t(const TileGradArgs& args, int tile_index, float*
         const Splat& s = tile.splats[id];
         const Clip clip(s, left, top, S::Size);
         const F c = splat<S::W>(s.c), opacity = splat<S::W>(s.opacity);
-        __builtin_memcpy(mine, tile.features + (size_t)id * channels, channels * sizeof(float));
+        const float* const mine = whole_vectors(tile.features, id, channels, wide, padded);
         C value[K ? K : 1], value_sum[K ? K : 1];
         for (int i = 0; i < K; i++) value[i] = load<V>(mine + V * i);
         for (int i = 0; i < K; i++) value_sum[i] = C{};
@@ -213,7 +236,7 @@ static void backward_channels_t(const TileGradArgs& args, int tile_index, float*
         float* const record = args.records + (size_t)pair * args.record_size;
         store_sums(moments, kMoments, record);
         for (int i = 0; i < K; i++) store<V>(mine_sum + V * i, value_sum[i]);
-        __builtin_memcpy(record + kMoments, mine_sum, channels * sizeof(float));
+        for (int i = 0; i < channels; i++) record[kMoments + i] = mine_sum[i];
         if (tile.with_depth) record[kMoments + channels] = sum(moments[kMoments]);
     }
 }
