@@ -215,3 +215,69 @@ def test_damaged_avatars_are_refused_in_a_sentence(page: Any, tmp_path: Path) ->
         assert data != good, name
         message = page.evaluate(refuse, base64.b64encode(data).decode())
         assert message.endswith(".") and not message.startswith("not a sentence"), (name, message)
+
+
+def test_films_and_pictures_have_content(player_page: Any) -> None:
+    out = player_page.evaluate(
+        """async () => {
+          const film = player.record({ fps: 30 });
+          for (let i = 1; i <= 5; i++) {
+            player.setWeights({ jawOpen: i / 5 });
+            await new Promise((resolve) => player.addEventListener("frame", resolve, { once: true }));
+          }
+          await new Promise((resolve) => setTimeout(resolve, 300));
+          const blob = await film.stop();
+          const picture = await createImageBitmap(await player.screenshot());
+          const copy = document.createElement("canvas").getContext("2d");
+          copy.drawImage(picture, 0, 0);
+          const alpha = (x, y) => copy.getImageData(x, y, 1, 1).data[3];
+          return { type: blob.type, size: blob.size, middle: alpha(75, 75), corner: alpha(2, 2) };
+        }"""
+    )
+    assert out["type"].startswith("video/") and out["size"] > 500
+    assert out["middle"] > 200 and out["corner"] == 0
+
+
+def test_gaze_turns_the_eyes_to_the_camera(player_page: Any) -> None:
+    player_page.evaluate("() => { player.camera.set({ yaw: 0.3 }); player.lookAt('camera'); }")
+    player_page.wait_for_function("() => player.liveRotations?.left_eye?.[1] > 0.2")
+    player_page.evaluate("() => player.camera.set({ yaw: -0.3 })")
+    player_page.wait_for_function("() => player.liveRotations.left_eye[1] < -0.2")
+    weights = player_page.evaluate("() => player.getWeights({ live: true })")
+    assert weights["eyeLookInLeft"] > 0.2 and weights["eyeLookOutLeft"] == 0
+    player_page.evaluate("() => player.lookAt(null)")
+    player_page.wait_for_function("() => Math.abs(player.liveRotations.left_eye?.[1] ?? 0) < 0.01")
+
+
+def test_idle_life_blinks_and_gives_way_to_a_motion(player_page: Any) -> None:
+    out = player_page.evaluate(
+        """async () => {
+          const { Idle } = await import("/web/player/idle.js");
+          const idle = new Idle({ seed: 7 });
+          let blinks = 0;
+          let shut = false;
+          let sway = 0;
+          for (let t = 0; t < 60; t += 1 / 60) {
+            const { weights, rotations } = idle.update(1 / 60);
+            if (weights.eyeBlinkLeft > 0.9 && !shut) blinks++;
+            shut = weights.eyeBlinkLeft > 0.9;
+            sway = Math.max(sway, ...rotations.head.map(Math.abs));
+          }
+          return { blinks, sway };
+        }"""
+    )
+    assert 8 <= out["blinks"] <= 40 and 0.01 < out["sway"] < 0.06
+
+
+def test_dragging_orbits_and_a_double_click_goes_home(player_page: Any) -> None:
+    box = player_page.locator("canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    player_page.mouse.move(x, y)
+    player_page.mouse.down()
+    player_page.mouse.move(x - 40, y, steps=4)
+    player_page.mouse.up()
+    player_page.wait_for_function("() => player.camera.yaw > 0.5")
+    player_page.mouse.wheel(0, -300)
+    player_page.wait_for_function("() => player.camera.distance < 0.9 * player.camera.home.distance")
+    player_page.mouse.dblclick(x, y)
+    player_page.wait_for_function("() => Math.abs(player.camera.yaw) < 0.01")

@@ -71,10 +71,18 @@ function eachFrame() {
     if (document.activeElement !== $("time") || !playback.paused) $("time").value = playback.length ? at / playback.length : 0;
     $("time").style.setProperty("--at", `${$("time").value * 100}%`);
     $("clock").textContent = `${clock(at)} / ${clock(playback.length)}`;
-    $("pause").innerHTML = icon(playback.paused ? "play" : "pause");
+    showPaused(playback.paused);
   }
   if (panel && !$("panel").hidden) panel.sync();
   requestAnimationFrame(eachFrame);
+}
+
+function showPaused(paused) {
+  const shown = paused ? "play" : "pause";
+  if ($("pause").dataset.shown === shown) return;
+  $("pause").dataset.shown = shown;
+  $("pause").ariaLabel = paused ? "Play" : "Pause";
+  $("pause").innerHTML = icon(shown);
 }
 
 /** What was dropped or chosen: an avatar, a motion, sound, or sound with its visemes. */

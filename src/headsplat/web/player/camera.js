@@ -2,8 +2,10 @@
 
 import { clamp, cross, dot, mix, normalize, smoothing, sub } from "./math.js";
 
-/** Focal length over the shorter side of the picture, as in Python's `Camera.orbit`. */
+/** Focal length over the height of the picture, as in Python's `Camera.orbit`. */
 const FOCAL = 3.1;
+/** A picture narrower than this share of its height shows less of the shoulders rather than a smaller face. */
+const NARROW = 0.8;
 const PITCH_LIMIT = 1.3;
 
 /** Looks at `target` from `distance`; yaw > 0 moves to the subject's left, pitch > 0 up (radians, metres). */
@@ -63,7 +65,7 @@ export class OrbitCamera {
     const right = normalize(cross(forward, [0, 1, 0]));
     const rows = [right, cross(forward, right), forward];
     const viewmat = [...rows.flatMap((row) => [...row, -dot(row, position)]), 0, 0, 0, 1];
-    const focal = FOCAL * Math.min(width, height);
+    const focal = FOCAL * Math.min(width / NARROW, height);
     return { viewmat, fx: focal, fy: focal, cx: width / 2, cy: height / 2 };
   }
 

@@ -61,7 +61,7 @@ export async function loadFaceLandmarker({ bundle, wasm, model }) {
 
 function loadScript(src) {
   return new Promise((resolve, reject) => {
-    const script = Object.assign(document.createElement("script"), { src, crossOrigin: "anonymous" });
+    const script = Object.assign(document.createElement("script"), { src });
     script.onload = resolve;
     script.onerror = () => reject(new Error("The face tracker cannot be loaded; check the connection, or give its files."));
     document.head.append(script);
