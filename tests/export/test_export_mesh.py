@@ -14,9 +14,12 @@ from headsplat.avatar import Avatar
 from headsplat.errors import HeadsplatError
 from headsplat.export import export
 from headsplat.export.bake_texture import colors_at
+from headsplat.export.drape import drape
 from headsplat.export.mesh_glb import export_mesh_glb, fitted_head
 from headsplat.gaussians import Gaussians
 from headsplat.head.free import load_free_head
+from headsplat.head.normals import vertex_normals
+from headsplat.methods.lift.regions import find_regions
 from headsplat.takes import GAZE
 from synthetic import make_avatar
 
@@ -44,7 +47,7 @@ def painted() -> Avatar:
 @pytest.fixture(scope="module")
 def mesh_file(painted: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mesh") / "head.glb"
-    export_mesh_glb(painted, path, texture=128)
+    export_mesh_glb(painted, path, texture=128, hair=False)
     return path
 
 
@@ -116,7 +119,7 @@ def test_morphs_and_skin_pose_the_mesh_as_the_head_model_does(glb: Glb) -> None:
 
 
 def test_gaze_morphs_turn_the_eyeballs(painted: Avatar, glb: Glb, tmp_path: Path) -> None:
-    export_mesh_glb(painted, tmp_path / "joints.glb", texture=16, gaze="joints")
+    export_mesh_glb(painted, tmp_path / "joints.glb", texture=16, gaze="joints", hair=False)
     head = load_free_head().with_shape(SHAPE)
     ball = head.vertices[head.model.vertices_of("left_eye")]
     radius = np.ptp(ball[:, 2]) / 2
@@ -161,6 +164,37 @@ def test_colours_are_a_weighted_mean_and_never_black_in_a_gap() -> None:
     assert colors[3].sum() == pytest.approx(1.0)
     with pytest.raises(HeadsplatError, match="transparent everywhere"):
         colors_at(replace(cloud, opacities=np.zeros(2, np.float32)), at)
+
+
+def test_hair_pulls_the_scalp_out_and_leaves_the_face() -> None:
+    head = load_free_head().with_shape(SHAPE)
+    regions = find_regions(head.model)
+    rng = np.random.default_rng(2)
+    normals = vertex_normals(head.vertices, head.model.faces)
+    scalp = np.flatnonzero(regions.scalp & ~regions.ear)
+    thickness = 0.03
+    from_vertex = np.repeat(scalp, 6)
+    means = (
+        head.vertices[from_vertex]
+        + thickness * normals[from_vertex]
+        + rng.normal(0, 0.002, (len(from_vertex), 3))
+    )
+    n = len(means)
+    shell = Gaussians(
+        means.astype(np.float32),
+        np.tile(np.array([[1.0, 0, 0, 0]], np.float32), (n, 1)),
+        np.full((n, 3), 0.004, np.float32),
+        np.full(n, 0.9, np.float32),
+        np.zeros((n, 3), np.float32),
+    )
+    moved = np.linalg.norm(drape(head, shell) - head.vertices, axis=1)
+    inner = scalp[regions.behind[scalp] > 0.05]
+    # The outline of a cloud lies up to two standard deviations outside its centres.
+    assert thickness < np.median(moved[inner]) < thickness + 0.01
+    still = ~regions.scalp & ~regions.body
+    assert moved[still].max() < 1e-6
+    bald = replace(shell, opacities=np.zeros(n, np.float32))
+    np.testing.assert_array_equal(drape(head, bald), head.vertices)
 
 
 @pytest.mark.parametrize("info", [{}, {"head": {"model": "flame", "shape": []}}, {"head": "free"}])

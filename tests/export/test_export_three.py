@@ -60,7 +60,7 @@ def page(node_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     (folder / "three").symlink_to(node_tools / "node_modules" / "three")
     (folder / "index.html").write_text(PAGE)
     avatar = replace(make_avatar(200), info={"head": {"model": "free", "shape": [0.5, -1.0, 0.7]}})
-    export_mesh_glb(avatar, folder / "head.glb", texture=32, gaze="joints")
+    export_mesh_glb(avatar, folder / "head.glb", texture=32, gaze="joints", hair=False)
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     handler.log_message = lambda *args: None  # type: ignore[attr-defined]
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

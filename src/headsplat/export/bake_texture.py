@@ -36,14 +36,10 @@ def bake_texture(
         size: texels per side.
 
     Raises:
-        HeadsplatError: SciPy is not installed, or there is nothing opaque to sample.
+        HeadsplatError: there is nothing opaque to sample.
     """
-    try:
-        from scipy.ndimage import distance_transform_edt
-    except ImportError:
-        raise HeadsplatError(
-            'Baking a texture needs SciPy; install it with pip install "headsplat[create]".'
-        ) from None
+    from scipy.ndimage import distance_transform_edt
+
     from headsplat.raster.mesh import rasterize_mesh
 
     pixels = np.stack([uv[:, 0] * size, (1 - uv[:, 1]) * size, np.ones(len(uv))], 1).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,27 +27,35 @@ def export_mesh_glb(
     path: str | os.PathLike[str],
     *,
     texture: int = 1024,
+    hair: bool = True,
     gaze: Literal["morphs", "joints"] = "morphs",
 ) -> None:
     """Write the head under the avatar as a skinned mesh with named morph targets and a baked texture.
 
-    The mesh is the head model that the avatar was fitted with (`avatar.info["head"]`), in its shape; hair and
-    clothes that stand off the head are painted on it, not modelled. Metres, y up, facing +z.
+    The mesh is the head model that the avatar was fitted with (`avatar.info["head"]`), in its shape, scalp
+    and torso pulled out to the avatar's hair and clothes; finer shapes are paint. Metres, y up, facing +z.
+    Needs the packages of `headsplat[create]`.
 
     Args:
         avatar: an avatar that knows its head.
         path: the `.glb` to write.
         texture: texels per side.
+        hair: pull scalp and torso out to hair and clothes; False keeps the bald head of the model.
         gaze: "morphs" = eyeLook* targets turn the eyeballs, too (what ARKit apps expect; leave the eye joints
             alone then); "joints" = they move the lids only, as in headsplat itself.
 
     Raises:
         HeadsplatError: the avatar does not know its head, has no RGB, or `path` cannot be written.
     """
-    shaped = fitted_head(avatar)
+    shaped, cloud = fitted_head(avatar), still(avatar)
     model = shaped.model
-    pixels = bake_texture(still(avatar), shaped.vertices, model.faces, model.uv, model.uv_faces, texture)
-    data = _mesh_glb(shaped, _morphs(shaped, gaze), pixels)
+    morphs = _morphs(shaped, gaze)
+    if hair:
+        from headsplat.export.drape import drape
+
+        shaped = replace(shaped, vertices=drape(shaped, cloud))
+    pixels = bake_texture(cloud, shaped.vertices, model.faces, model.uv, model.uv_faces, texture)
+    data = _mesh_glb(shaped, morphs, pixels)
     with writing(path) as temporary:
         temporary.write_bytes(data)
 
