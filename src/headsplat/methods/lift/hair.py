@@ -44,11 +44,12 @@ class Style:
 
 
 def grow_hair(view: View, segments: Segments, hair: HairVolume, config: LiftConfig) -> Loose | None:
-    """Shell and strands at rest, or None for cropped and bald heads."""
-    if hair.cropped or hair.presence.max() < 0.5:
+    """Shell and strands at rest, or None for bald heads; cropped hair is a carpet of short strands."""
+    if hair.presence.max() < 0.5:
         return None
     style = read_style(view, segments, hair, config.seed)
-    return join([_shell(view, hair, style, config), _strands(view, hair, style, config)])
+    strands = _strands(view, hair, style, config)
+    return strands if hair.cropped else join([_shell(view, hair, style, config), strands])
 
 
 def read_style(view: View, segments: Segments, hair: HairVolume, seed: int) -> Style:
@@ -72,10 +73,10 @@ def read_style(view: View, segments: Segments, hair: HairVolume, seed: int) -> S
 
     soft = cv2.GaussianBlur(frame.foreground, (0, 0), 1.5)
     own = look_up(soft, pixels).reshape(*phi.shape, 3)
-    colours = _spread_colours(view, segments, own, seen, normals, points)
+    colours = _spread_colours(view, segments, hair, own, seen, normals, points)
     angle, coherence = _directions(view, segments, hair, seen, pixels)
     curl = float(np.clip(1.15 - 1.9 * coherence, 0, 1))
-    contrast = _contrast(view, segments)
+    contrast = 0.07 if hair.cropped else _contrast(view, segments)
     streaks = np.exp(contrast * _comb(angle, curl, seed))
     return Style(colours.astype(np.float32), seen.astype(np.float32), angle, streaks.astype(np.float32), curl)
 
@@ -101,14 +102,22 @@ def _spread(values: np.ndarray, weight: np.ndarray, sigmas: tuple[float, ...]) -
 
 
 def _spread_colours(
-    view: View, segments: Segments, own: np.ndarray, seen: np.ndarray, normals: np.ndarray, points: np.ndarray
+    view: View,
+    segments: Segments,
+    hair: HairVolume,
+    own: np.ndarray,
+    seen: np.ndarray,
+    normals: np.ndarray,
+    points: np.ndarray,
 ) -> np.ndarray:
     median = hair_median(view, segments)
     if seen.sum() < 50:
         return np.tile(median, (*seen.shape, 1))
     # Highlights belong to the light in front, not to the back of the head.
     level = own.mean(-1)
-    bright = np.percentile(level[seen > 0.3], 88) if (seen > 0.3).any() else level.max()
+    bright = (
+        np.percentile(level[seen > 0.3], 30 if hair.cropped else 88) if (seen > 0.3).any() else level.max()
+    )
     tamed = own * np.minimum(1, (bright / np.maximum(level, 1e-3)) ** 0.8)[..., None]
     mirrored = seen[:, ::-1] * (1 - seen)
     weight = seen + 0.7 * mirrored
@@ -183,8 +192,8 @@ def _comb(angle: np.ndarray, curl: float, seed: int) -> np.ndarray:
     field = np.stack([np.cos(direction), np.sin(direction)], -1).astype(np.float32)
     fine = rng.normal(size=angle.shape).astype(np.float32)
     clump = _blur(rng.normal(size=angle.shape), 2.0)
-    noise = 0.8 * fine + 0.9 * clump / clump.std()
-    steps = int(16 - 9 * curl)
+    noise = fine + 0.3 * clump / clump.std()
+    steps = int(22 - 13 * curl)
     total = noise.copy()
     y0, x0 = np.mgrid[:rows, :columns].astype(np.float32)
     for sign in (1, -1):
@@ -198,7 +207,7 @@ def _comb(angle: np.ndarray, curl: float, seed: int) -> np.ndarray:
             turn = np.sign((local * heading).sum(-1, keepdims=True))
             heading = np.where(turn == 0, heading, local * turn)
             total += cv2.remap(noise, wrapped, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    total -= _blur(total, 12)
+    total -= _blur(total, 8)
     return np.clip(total / total.std(), -2.5, 2.5)
 
 
@@ -283,8 +292,12 @@ def _strands(view: View, hair: HairVolume, style: Style, config: LiftConfig) -> 
     side = unit(np.cross(normal, along))
     coarse = np.sqrt(14_000 / max(config.strands, 1))
     length = rng.uniform(0.0034, 0.0062, count) * (1 - 0.45 * style.curl) * coarse**0.5
+    if hair.cropped:
+        length *= 0.35
     width = rng.uniform(0.0007, 0.0011, count) * coarse
     raised = -0.0025 + 0.004 * depth + 0.004 * style.curl * rng.normal(size=count) * depth
+    if hair.cropped:
+        raised = 0.001 * depth
     means = hair.points(phi, arc, raised)
     streak = hair.at(style.streaks, phi, arc)
     own = np.exp(rng.normal(0, 0.06, count))

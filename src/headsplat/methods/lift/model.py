@@ -13,15 +13,17 @@ from headsplat.gaussians import Gaussians, quat_to_matrix
 from headsplat.head.free import load_free_head
 from headsplat.head.model import HeadModel
 from headsplat.methods.lift.config import LiftConfig
+from headsplat.methods.lift.extend import extend
 from headsplat.methods.lift.hair import grow_hair
 from headsplat.methods.lift.loose import Loose, join, pick, to_rest
 from headsplat.methods.lift.numeric import smoothstep
+from headsplat.methods.lift.outline import fit_outline
 from headsplat.methods.lift.refine import Changes, Freedom, refine, ssim_map
 from headsplat.methods.lift.rig import assemble
 from headsplat.methods.lift.segment import segment
 from headsplat.methods.lift.sheets import lift_sheets
 from headsplat.methods.lift.surface import Surface, lift_surface
-from headsplat.methods.lift.view import View, look_at_photo
+from headsplat.methods.lift.view import look_at_photo
 from headsplat.methods.lift.volume import measure_hair
 from headsplat.raster import rasterize
 
@@ -52,6 +54,7 @@ def reconstruct(
     tell = progress or (lambda _: None)
     view = look_at_photo(frame, model or load_free_head())
     segments = segment(view)
+    view, segments = extend(fit_outline(view, segments), segments)
     tell(0.15)
     hair = measure_hair(view, segments)
     surface = lift_surface(view, segments, hair, config)
@@ -65,7 +68,7 @@ def reconstruct(
     avatar = assemble(view, surface, loose)
     tell(0.4)
     if config.refine:
-        avatar = _refined(avatar, view, surface, loose, config)
+        avatar = _refined(avatar, frame, surface, loose, config)
     tell(1.0)
     return replace(avatar, info={**avatar.info, **measure_fit(avatar, frame)})
 
@@ -99,8 +102,7 @@ def _learnable(frame: Frame) -> np.ndarray:
     return frame.valid & ~below
 
 
-def _refined(avatar: Avatar, view: View, surface: Surface, loose: Loose, config: LiftConfig) -> Avatar:
-    frame = view.frame
+def _refined(avatar: Avatar, frame: Frame, surface: Surface, loose: Loose, config: LiftConfig) -> Avatar:
     on_mesh = len(surface.face)
     count = len(avatar)
     lock, near_eye, blink = np.zeros(count), np.zeros(count), np.zeros(count)
@@ -108,7 +110,7 @@ def _refined(avatar: Avatar, view: View, surface: Surface, loose: Loose, config:
     trust = np.concatenate([surface.trust, loose.trust])
     freedom = Freedom(
         colour=(1 - np.clip(lock, 0, 1)) * trust,
-        shape=np.clip(1 - 0.9 * lock, 0, 1),
+        shape=np.clip(1 - 0.9 * lock, 0, 1) * np.clip(0.25 + trust, 0, 1),
         stay=np.where(np.arange(count) < on_mesh, 0.03, 0.015)
         + 0.25 * near_eye * smoothstep(lock, 0.02, 0.3),
         reach=1 - 0.94 * blink,

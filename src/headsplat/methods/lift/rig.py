@@ -25,7 +25,7 @@ def assemble(view: View, surface: Surface, loose: Loose) -> Avatar:
     corners = view.rest[model.faces[surface.face]]
     t1, t2 = tangents(corners, surface.split)
     quats, scales, axes = splat_frames(t1, t2, 0.3, 6.0)
-    means = (corners * surface.barycentric[..., None]).sum(1) + surface.shift
+    means = (corners * surface.barycentric[..., None]).sum(1)
     loose_quats, loose_scales, _ = splat_frames(loose.t1, loose.t2, loose.thickness, 8.0)
     gaussians = Gaussians(
         np.concatenate([means, loose.means]).astype(np.float32),

@@ -105,6 +105,11 @@ def segment(view: View) -> Segments:
     hair_seed = above & (log_skin < threshold - 1)
     no_hair = bool(hair_seed.sum() < 0.02 * view.size**2)
     below = solid & (height < -0.28) & ((side > 0.35) | (height < -0.55))
+    collar = 0.0  # how much higher than usual clothes may begin
+    if below.sum() < 0.02 * view.size**2:  # a tight crop: the lowest rows beside the neck
+        lowest = float(height[solid].min()) if solid.any() else 0.0
+        below = solid & (height < min(lowest + 0.10, 0.0)) & (side > 0.25)
+        collar = 0.06
     clothes_seed = below & (log_skin < threshold - 1.5)
     if clothes_seed.sum() <= 0.3 * below.sum():
         clothes_seed = below
@@ -126,7 +131,7 @@ def segment(view: View) -> Segments:
     never_hair = np.maximum(centre, 0.97 * beard)
 
     p_hair = _sigmoid((height + 0.75) / 0.15)
-    p_hair *= 0.75 - 0.45 * np.exp(-((side / 0.30) ** 2)) * _sigmoid((0.02 - height) / 0.05)
+    p_hair *= 0.75 - 0.68 * np.exp(-((side / 0.33) ** 2)) * _sigmoid((0.02 - height) / 0.05)
     p_hair = np.where(face_side, 0.35, p_hair)
     p_hair = np.where(scalp, 0.75, p_hair)
     p_hair = np.where(~on_mesh & (height > 0.3), 0.93, p_hair) * (1 - never_hair)
@@ -134,7 +139,7 @@ def segment(view: View) -> Segments:
     p_skin = np.where(height < -0.5, 0.25, p_skin)
     p_skin = np.where(scalp, 0.9 if no_hair else 0.25, p_skin)
     p_skin = np.maximum(p_skin, never_hair)
-    p_clothes = _sigmoid((-0.10 - height) / 0.05) * np.where(on_mesh & ~torso, 0.1, 0.7) + 1e-4
+    p_clothes = _sigmoid((collar - 0.10 - height) / 0.05) * np.where(on_mesh & ~torso, 0.1, 0.7) + 1e-4
 
     score = np.stack([log_hair + np.log(p_hair + 1e-5), log_skin + np.log(p_skin + 1e-5),
                       log_clothes + np.log(p_clothes)], -1)  # fmt: skip

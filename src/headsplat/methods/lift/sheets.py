@@ -43,7 +43,7 @@ class _Field:
     distance: np.ndarray
     middle: np.ndarray
     front: np.ndarray
-    back_of_mesh: np.ndarray
+    back: np.ndarray
 
 
 def lift_sheets(view: View, segments: Segments, hair: HairVolume, config: LiftConfig) -> Loose:
@@ -75,6 +75,7 @@ def _measure(view: View, segments: Segments, hair: HairVolume, config: LiftConfi
     solid = cv2.erode(on_mesh.astype(np.uint8), np.ones((3, 3))) > 0
 
     points, faces = hair.mesh()
+    faces = faces[hair.presence.ravel()[faces].max(1) > 0.1]
     projected = view.head_camera.project(points)
     capsule, _, _ = rasterize_mesh(projected.astype(np.float32), faces, camera.width, camera.height)
 
@@ -102,9 +103,9 @@ def _measure(view: View, segments: Segments, hair: HairVolume, config: LiftConfi
         height=height, valid=down(cv2.erode(frame.valid.astype(np.uint8), np.ones((5, 5)))) > 0.6,
         mesh=pick(view.depth), torso=pick(torso) > 0.5,
         on_head=(down(solid.astype(np.float32)) > 0.5) & (pick(torso) < 0.5),
-        capsule=pick(capsule), distance=down(distance), middle=middle, front=middle, back_of_mesh=pick(back),
+        capsule=pick(capsule), distance=down(distance), middle=middle, front=middle, back=pick(back),
     )  # fmt: skip
-    return _with_front(field, camera.K[0, 0], hair)
+    return _rounded(view, _with_front(field, camera.K[0, 0], hair))
 
 
 def _depth_of(view: View, point: np.ndarray, joint: str) -> float:
@@ -126,10 +127,12 @@ def _with_front(field: _Field, focal: float, hair: HairVolume) -> _Field:
     torso = seen & field.torso
     target, weight = np.where(torso, field.mesh - 0.004, target), np.where(torso, 0.25, weight)
     active = (field.alpha > 0.03) & (field.height < 0.35)
-    body = pillow.copy()
-    body[active] += _membrane(active, np.where(weight > 0, target - pillow, 0), weight, field.distance)[
-        active
-    ]
+    body = pillow + _membrane(active, np.where(weight > 0, target - pillow, 0), weight, field.distance)
+    behind = 2 * field.middle - pillow
+    known = field.back > 0
+    back = behind + _membrane(
+        active, np.where(known, field.back + 0.006 - behind, 0), np.where(known, 1.0, 0), field.distance
+    )
 
     # Hair: on its surface; beyond the outline at the depth of the nearest place on it.
     inner = cv2.erode(np.isfinite(field.capsule).astype(np.uint8), np.ones((3, 3))) > 0
@@ -149,7 +152,20 @@ def _with_front(field: _Field, focal: float, hair: HairVolume) -> _Field:
     if hair.cropped:
         lying = np.where(field.height > 0.35, np.where(seen, field.mesh - 0.002, lying), lying)
     front = share * lying + (1 - share) * body
-    return _Field(**{**field.__dict__, "front": front})
+    return _Field(**{**field.__dict__, "front": front, "back": back})
+
+
+def _rounded(view: View, field: _Field) -> _Field:
+    """Let front and back meet at the bust's edge, so that it ends as a solid and not as two sheets."""
+    world = view.frame.camera.unproject(
+        np.stack([field.x, field.y], -1).reshape(-1, 2).astype(np.float64), field.middle.ravel()
+    )
+    reach = _bust_reach(world).reshape(field.middle.shape)
+    share = np.sqrt(np.clip(1 - np.clip((reach - 0.62) / 0.40, 0, 1) ** 2, 0, 1))
+    share = np.where(field.height < -0.12, share, 1.0)
+    front = field.middle + (field.front - field.middle) * share
+    back = field.middle + (field.back - field.middle) * share
+    return _Field(**{**field.__dict__, "front": front, "back": back})
 
 
 def _membrane(active: np.ndarray, target: np.ndarray, weight: np.ndarray, distance: np.ndarray) -> np.ndarray:
@@ -182,15 +198,22 @@ def _rim_colours(view: View, field: _Field) -> np.ndarray:
     """Colours (g, g, 3): the outermost pixels take theirs from further in, where the matte is sure."""
     gy, gx = np.gradient(cv2.GaussianBlur(field.distance, (0, 0), 1.5))
     length = np.hypot(gx, gy) + 1e-6
-    inwards = np.clip(5 - field.distance, 0, 5) * (field.height > -0.2)
+    hairy = field.hair > 0.4
+    reach = np.where(hairy, 7, 5)
+    inwards = np.clip(reach - field.distance, 0, reach) * (field.height > -0.2)
     at = np.stack([field.x + gx / length * inwards, field.y + gy / length * inwards], -1)
     return look_up(view.frame.foreground, at.reshape(-1, 2)).reshape(*field.x.shape, 3)
 
 
-def _bust_edge(view: View, points: np.ndarray) -> np.ndarray:
+def _bust_edge(points: np.ndarray) -> np.ndarray:
     """(N,) 1 inside the bust's outline, fading to 0 at its edge."""
-    reach = np.linalg.norm((points[:, :2] - BUST_MIDDLE) / BUST_AXES, axis=1)
-    return np.where(points[:, 1] < BUST_MIDDLE[1], smoothstep(reach, 1.0, 0.88), smoothstep(reach, 1.35, 1.2))
+    return smoothstep(_bust_reach(points), 1.02, 0.96)
+
+
+def _bust_reach(points: np.ndarray) -> np.ndarray:
+    """(N,) distance from the bust's middle in units of its outline: 1 on the edge."""
+    d = (points[:, :2] - BUST_MIDDLE) / BUST_AXES
+    return np.where(d[:, 1] < 0, np.linalg.norm(d, axis=1), abs(d[:, 0]))
 
 
 def _front(
@@ -203,6 +226,9 @@ def _front(
         np.maximum(field.hair, field.clothes * smoothstep(field.height, 0.05, -0.08)), 0.3, 0.75
     )
     alpha = np.where(field.on_head, np.minimum(cover, field.alpha), field.alpha)
+    # A rim of bare skin beside the head's outline would stand off it like a fin.
+    rim = smoothstep(field.height, -0.12, -0.04) * (1 - smoothstep(field.hair + field.clothes, 0.2, 0.5))
+    alpha = alpha * (1 - rim)
     lift = (alpha > 0.08) & field.valid
     z = field.front
     slope_x = np.gradient(z, axis=1) / step
@@ -212,11 +238,13 @@ def _front(
     limit = STEEPEST * z / camera.K[0, 0]
     slope_x, slope_y = np.clip(slope_x, -limit, limit), np.clip(slope_y, -limit, limit)
     means, t1, t2 = _cells(view, field, z, slope_x, slope_y, lift, step * 0.5)
-    hairy = (field.hair > 0.35) | (field.height > -0.02)
+    hairy = (field.hair > 0.35) | ((field.height > -0.02) & (field.clothes < 0.5))
     height = field.height[lift]
     weights = np.where(hairy[lift][:, None], hair_weights(height), body_weights(height))
-    edge = np.where(height < -0.15, _bust_edge(view, means), 1.0)
+    edge = np.where((height < -0.15) | ((height < 0.05) & ~hairy[lift]), _bust_edge(means), 1.0)
     steep = np.hypot(slope_x, slope_y)[lift] * camera.K[0, 0] / z[lift]
+    # Where hair turns away from the camera, strands on its volume look better than stretched pixels.
+    turned = smoothstep(steep, 1.2, 2.2) * hairy[lift] * (0.0 if hair.cropped else 1.0)
     count = int(lift.sum())
     return Loose(
         means=means,
@@ -224,7 +252,7 @@ def _front(
         t2=1.15 * t2,
         thickness=np.full(count, 0.5),
         colours=colours[lift].astype(np.float64),
-        opacities=np.clip(alpha[lift], 0, 1) * 0.97 * (1 - 0.97 * torn[lift]) * edge,
+        opacities=np.clip(alpha[lift], 0, 1) * 0.97 * (1 - 0.97 * torn[lift]) * (1 - 0.6 * turned) * edge,
         weights=weights,
         seen=np.clip(alpha[lift], 0, 1),
         trust=1 - 0.85 * smoothstep(steep, 1.0, 2.0),
@@ -257,10 +285,8 @@ def _back(view: View, segments: Segments, field: _Field, config: LiftConfig) -> 
     mask = body & (field.alpha > 0.3) & field.valid
     if step <= 2:  # every other cell is enough where nobody looked
         mask &= ((field.x // step + field.y // step) % 2) < 1
-    z = np.minimum(2 * field.middle - field.front, field.middle + 0.10)
-    z = np.maximum(z, np.where(field.height < 0.02, field.back_of_mesh + 0.006, -1))
-    z = np.maximum(z, field.front + 0.004)
-    z = cv2.GaussianBlur(z.astype(np.float32), (0, 0), 2.5).astype(np.float64)
+    z = cv2.GaussianBlur(np.maximum(field.back, field.front + 0.004).astype(np.float32), (0, 0), 1.5)
+    z = z.astype(np.float64)
     slope_x, slope_y = np.gradient(z, axis=1) / step, np.gradient(z, axis=0) / step
     limit = STEEPEST * z / view.frame.camera.K[0, 0]
     means, t1, t2 = _cells(view, field, z, np.clip(slope_x, -limit, limit), np.clip(slope_y, -limit, limit),
@@ -277,7 +303,7 @@ def _back(view: View, segments: Segments, field: _Field, config: LiftConfig) -> 
         colours=0.88 * colours,
         opacities=field.alpha[mask]
         * 0.95
-        * np.where(height < -0.15, _bust_edge(view, means), 1.0)
+        * np.where(height < 0.05, _bust_edge(means), 1.0)
         * smoothstep(height, 0.05, -0.12),
         weights=body_weights(height),
         seen=np.zeros(count),

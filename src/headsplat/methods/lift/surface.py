@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,10 +13,10 @@ from scipy.spatial import KDTree
 from headsplat.head.model import HeadModel
 from headsplat.methods.lift import eyes
 from headsplat.methods.lift.config import LiftConfig
-from headsplat.methods.lift.numeric import inside, look_up, nearest_index, nearest_true, smoothstep, unit
+from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep
 from headsplat.methods.lift.segment import Segments
 from headsplat.methods.lift.shading import Shading, learn_shading
-from headsplat.methods.lift.view import INNER_LIPS, LEFT_EYE, RIGHT_EYE, View, grow, vertex_normals
+from headsplat.methods.lift.view import INNER_LIPS, LEFT_EYE, RIGHT_EYE, View, grow
 from headsplat.methods.lift.volume import HairVolume, capsule_coordinates
 
 NECK_TOP = -0.057
@@ -35,7 +35,6 @@ class Surface:
         face: (N,) int32 triangle.
         barycentric: (N, 3).
         split: (N,) how many parts a triangle's edge was cut into.
-        shift: (N, 3) metres at rest: moves what would leave the matte back to its outline.
         colours: (N, 3).
         opacities: (N,).
         seen: (N,) 0..1.
@@ -48,7 +47,6 @@ class Surface:
     face: np.ndarray
     barycentric: np.ndarray
     split: np.ndarray
-    shift: np.ndarray
     colours: np.ndarray
     opacities: np.ndarray
     seen: np.ndarray
@@ -157,11 +155,14 @@ def lift_surface(view: View, segments: Segments, hair: HairVolume, config: LiftC
         w = w * (1 - np.maximum(lid_margin, 0.85 * smoothstep(lids, 0.3, 0.8))) * (1 - inner_lip)
         weights.append(w * (1 - np.clip(1.3 * look_up(holes, look.pixels) * (look.weight > 0), 0, 1)) * skin)
     w_own, w_other = weights
+    # The other cheek stands in a different light.
+    shading = learn_shading(view, segments)
+    relit = at(shading.at_vertices) / np.maximum(at(shading.at_vertices[view.mirror]), 0.1)
+    other = replace(other, colours=other.colours * relit[:, None])
     w_other = w_other * (1 - np.clip(w_own, 0, 1))
     lock = np.clip(1.3 * look_up(holes, own.pixels) * (own.weight > 0), 0, 1) * skin
 
     # Unseen skin: what was seen, freed from shading, spread over the mesh and shaded again.
-    shading = learn_shading(view, segments)
     near_eye = smoothstep(to_eye, 0.022, 0.012) * (behind < 0)
     bright = lambda c: c.mean(-1) / segments.skin_colour.mean()  # noqa: E731
     donors = []
@@ -190,8 +191,6 @@ def lift_surface(view: View, segments: Segments, hair: HairVolume, config: LiftC
             if hidden:
                 opacities[skin & (ear > 0.6) & (np.sign(side) == sign)] = 0
 
-    shift, dropped = _pull_inside(view, own, skin, at(model.template[:, 1].astype(float)))
-    opacities[dropped] = 0
     height = at(model.template[:, 1].astype(float))
     opacities = np.where(skin, opacities * smoothstep(height, *BUST_TOP), opacities)
     keep = opacities > 0.02
@@ -205,11 +204,10 @@ def lift_surface(view: View, segments: Segments, hair: HairVolume, config: LiftC
         face=np.concatenate([face[keep], lashes[0]]).astype(np.int32),
         barycentric=np.concatenate([barycentric[keep], lashes[1]]),
         split=np.concatenate([split[keep], lashes[2]]),
-        shift=np.concatenate([shift[keep], np.zeros((len(lashes[0]), 3))]),
         colours=np.concatenate([colours[keep], lashes[3]]).clip(0, 1),
         opacities=np.concatenate([opacities[keep], lashes[4]]),
         seen=with_lashes(seen, 0.0),
-        trust=with_lashes(np.clip((own.facing - 0.12) / 0.3, 0.1, 1), 1.0),
+        trust=with_lashes(np.clip((own.facing - 0.25) / 0.35, 0.04, 1), 1.0),
         lock=with_lashes(np.maximum(np.maximum(lid_margin, smoothstep(lids, 0.2, 0.6)), lock) * skin, 1.0),
         near_eye=with_lashes(near_eye * skin, 0.0),
         blink=with_lashes(smoothstep(lids, 0.005, 0.05) * skin, 0.0),
@@ -264,13 +262,20 @@ def _look(view: View, segments: Segments, corners: np.ndarray, barycentric: np.n
     facing = (view.facing[corners] * barycentric).sum(1)
     row, column = nearest_index(pixels, *view.shape)
     visible = inside(pixels, *view.shape) & (pixels[:, 2] < view.depth[row, column] + 0.003)
-    visible &= view.frame.valid[row, column]
+    visible &= view.frame.valid[row, column] & ~_depth_edges(view.depth)[row, column]
     inner = cv2.erode(view.frame.alpha, np.ones((5, 5)))
     matte = smoothstep(look_up(inner, pixels), 0.6, 0.95)
     hair, clothes = look_up(segments.hair, pixels), look_up(segments.clothes, pixels)
     skin = matte * np.clip(1 - 1.6 * hair, 0, 1) * np.clip(1 - 1.6 * clothes, 0, 1)
-    weight = visible * np.clip((facing - 0.18) / 0.32, 0, 1)
+    weight = visible * np.clip((facing - 0.30) / 0.30, 0, 1)
     return _Look(pixels, look_up(view.frame.foreground, pixels), facing, weight, matte, skin, hair)
+
+
+def _depth_edges(depth: np.ndarray) -> np.ndarray:
+    """(H, W) bool: near where one part of the head hides another, colours belong to either."""
+    filled = np.where(np.isfinite(depth), depth, depth[np.isfinite(depth)].max()).astype(np.float32)
+    jump = filled - cv2.erode(filled, np.ones((5, 5))) > 0.012
+    return (cv2.dilate(jump.astype(np.uint8), np.ones((3, 3))) > 0) & np.isfinite(depth)
 
 
 def _holes(view: View) -> np.ndarray:
@@ -328,28 +333,6 @@ def _stubble(view: View, segments: Segments) -> np.ndarray:
     return colour
 
 
-def _pull_inside(
-    view: View, own: _Look, skin: np.ndarray, height: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Shifts at rest (N, 3) that bring skin outside the matte to its outline; (N,) what cannot be saved."""
-    alpha = look_up(view.frame.alpha, own.pixels)
-    row, column = nearest_index(own.pixels, *view.shape)
-    shown = inside(own.pixels, *view.shape, 2) & view.frame.valid[row, column]
-    outside = (alpha < 0.35) & shown & skin
-    near_y, near_x = nearest_true(view.frame.alpha >= 0.6)
-    step = np.stack(
-        [near_x[row, column] + 0.5 - own.pixels[:, 0], near_y[row, column] + 0.5 - own.pixels[:, 1]], -1
-    )
-    distance = np.linalg.norm(step, axis=1)
-    step *= (1 + 1.5 / np.maximum(distance, 1e-3))[:, None]
-    movable = outside & (height > NECK_TOP) & (distance < 0.12 * view.size)
-    camera = view.head_camera
-    metres = step * (own.pixels[:, 2] / camera.K[0, 0])[:, None]
-    shift = np.concatenate([metres, np.zeros((len(step), 1))], 1) @ camera.viewmat[:3, :3]
-    dropped = (outside & ~movable) | (skin & ~shown & (height < BUST_TOP[1]))
-    return np.where(movable[:, None], shift, 0.0), dropped
-
-
 def _lashes(view: View, segments: Segments, config: LiftConfig) -> tuple[np.ndarray, ...]:
     """Face, barycentric, split, colour, opacity of thin dark lashes; the lower ones are fainter."""
     model = view.model
@@ -361,8 +344,3 @@ def _lashes(view: View, segments: Segments, config: LiftConfig) -> tuple[np.ndar
     upper = model.template[model.faces[face]][..., 1].mean(1) > eye_level
     colour = np.tile(np.clip(segments.skin_colour * 0.16, 0.02, 0.2), (len(face), 1))
     return face, barycentric, split, colour, np.where(upper, 0.35, 0.12)
-
-
-def posed_normals(view: View) -> np.ndarray:
-    """(V, 3) normals of the skin in the photo's pose."""
-    return unit(vertex_normals(view.posed, view.model.faces[view.regions.skin_faces]))

@@ -153,8 +153,15 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return unit(out)
 
 
-def look_at_photo(frame: Frame, model: HeadModel) -> View:
-    """Pose the head model as the frame says and see what of it the photo shows."""
+def look_at_photo(frame: Frame, model: HeadModel, correction: np.ndarray | None = None) -> View:
+    """Pose the head model as the frame says and see what of it the photo shows.
+
+    Args:
+        frame: the tracked photo.
+        model: the head model it was fitted with.
+        correction: (V, 3) metres by which this person differs from the fitted identity; at rest, rigid with
+            the head.
+    """
     if model.mirror is None or model.landmark_faces is None:
         raise HeadsplatError("lift needs a head model with a mirror map and landmarks; use the free head.")
     regions = find_regions(model)
@@ -162,7 +169,11 @@ def look_at_photo(frame: Frame, model: HeadModel) -> View:
     posed = np.asarray(
         shaped.with_pose(frame.expression, frame.rotations, frame.T_world_root).vertices, np.float64
     )
+    rest = np.asarray(shaped.vertices, np.float64)
     skin = skinning_matrices(shaped.joints, model.parents, frame.rotations, frame.T_world_root)
+    if correction is not None:
+        rest = rest + correction
+        posed = posed + correction @ skin[model.joint_names.index("head"), :3, :3].T
     camera = frame.camera
     pixels = camera.project(posed)
     normals = vertex_normals(posed, model.faces[regions.skin_faces])
@@ -180,7 +191,7 @@ def look_at_photo(frame: Frame, model: HeadModel) -> View:
         frame=frame,
         model=model,
         regions=regions,
-        rest=np.asarray(shaped.vertices, np.float64),
+        rest=rest,
         joints=np.asarray(shaped.joints, np.float64),
         posed=posed,
         skin=skin,

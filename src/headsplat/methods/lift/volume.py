@@ -24,6 +24,8 @@ CENTRE = np.array([0.0, 0.050, 0.0])
 RADIUS = 0.1
 """Metres of arc per radian above the equator, so that a row is as long as it is wide on a skull."""
 COLUMNS, ROW_STEP, LENGTH = 72, 0.005, 0.27
+NOT_HANGING = 0.0
+"""Height y of the lower end of hair that does not hang beside the face: the lobe of the ear."""
 ROWS = int((np.pi / 2 * RADIUS + LENGTH) / ROW_STEP)
 EQUATOR = np.pi / 2 * RADIUS
 FINE = 4
@@ -116,7 +118,9 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     hidden = _hidden_ears(view, segments)
     long = _lowest_hair(view, segments)
     base = cv2.blur(np.pad(skull, ((0, 0), (2, 2)), "wrap"), (5, 3))[:, 2:-2]
-    base = np.maximum(_gravity(base, max(long) < NAPE - 0.01), skull)
+    if any(hidden):
+        base = _gravity(base, max(long) < NAPE - 0.01)
+    base = np.maximum(base, skull)
     phi, arc = np.meshgrid(*grid_axes())
     foot, direction = rays(phi, arc)
     normal = surface_normals(foot + direction * base[..., None])
@@ -126,15 +130,17 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     outline, weight = _outline(view, segments, foot, direction, base, facing)
     surface = foot + direction * base[..., None]
     top = (weight > 0) & (surface[..., 1] > CROWN)
-    silhouette = float(np.percentile(outline[top], 70)) if top.sum() > 3 else 0.0
-    cropped = segments.no_hair or silhouette < 0.0085
+    silhouette = float(np.percentile(outline[top], 70)) if top.sum() > 3 else 0.02
+    cropped = segments.no_hair or (silhouette < 0.0085 and not all(hidden))
     beside = (weight > 0) & (surface[..., 1] > 0.03) & (surface[..., 1] < 0.115)
-    prior = float(np.clip(np.median(outline[beside]), 0.006, 0.03)) if beside.sum() > 3 else 0.008
+    prior = float(np.clip(np.median(outline[beside]), 0.006, 0.03)) if beside.sum() > 3 else 0.010
+    if cropped:
+        prior = 0.002
 
     plane = _behind_plane(surface)
     face = (plane < -0.015) & (surface[..., 1] > NAPE - 0.02)
     expected = np.where(face, 0.004, np.where(surface[..., 1] > NAPE, prior, 0.004))
-    trust = np.where(face, 0.3, 0.02)
+    trust = np.where(face, 2.0, 0.02)
     height = _solve(outline, weight, expected, trust)
     fractions = np.linspace(0, 1, 25)
     for attempt in range(3):
@@ -147,6 +153,8 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
         height = _solve(outline, weight, expected, trust)
     height = np.where(plane > 0.02, np.maximum(height, 0.003), height)
     radius = np.maximum(base + height, 0.88 * skull)
+    cap = np.linspace(1, 0, 6)[:, None]  # around the pole, where columns meet
+    radius[:6] = cap * radius[5].mean() + (1 - cap) * radius[:6]
     presence = _presence(view, segments, foot + direction * radius[..., None], radius, skull, hidden, cropped)
     return HairVolume(
         radius.astype(np.float32),
@@ -204,9 +212,9 @@ def _gravity(radius: np.ndarray, long: bool) -> np.ndarray:
     Long hair falls so all around; shorter hair only in front of and over the ears, and hugs the nape.
     """
     phi, _ = grid_axes()
-    inwards = (
-        np.full(COLUMNS, 0.28) if long else 0.28 + 0.9 * smoothstep(abs(phi), np.radians(95), np.radians(140))
-    )
+    inwards = 0.28 + 3.0 * smoothstep(abs(phi), np.radians(72), np.radians(52))
+    if not long:
+        inwards = inwards + 3.0 * smoothstep(abs(phi), np.radians(95), np.radians(112))
     out = radius.copy()
     for row in range(1, ROWS):
         if row * ROW_STEP > EQUATOR:
@@ -342,12 +350,20 @@ def _lowest_hair(view: View, segments: Segments) -> tuple[float, float]:
     ends = []
     for own in (columns < x_axis, columns > x_axis):  # the subject's right is on the left of the picture
         rows = (hair & own).sum(1) > 0.05 * view.size
-        if not rows.any():
-            ends.append(np.inf)
-            continue
         level = view.height[np.arange(len(rows)), int(np.clip(x_axis, 0, view.shape[1] - 1))]
-        ends.append(float(y152 + level[rows].min() * (y10 - y152)))
+        # Follow the hair down from the temples; a dark collar further below does not count.
+        hanging = level[(level < 0.45) & ~rows]
+        lowest = max(float(hanging.max()), -2.0) if len(hanging) else float(level.min())
+        ends.append(float(y152 + lowest * (y10 - y152)) if lowest < 0.40 else NOT_HANGING)
     return ends[0], ends[1]
+
+
+def _around_ear(phi: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """0..1 hair beside a visible ear: none on and before it; behind it the hairline slopes to the nape."""
+    on_ear = np.hypot((phi - np.radians(93)) / np.radians(21), (y - 0.022) / 0.046)
+    sideburn = np.where(phi < np.radians(93), 0.030, -0.002)
+    line = sideburn + (NAPE - sideburn) * smoothstep(phi, np.radians(108), np.radians(150))
+    return smoothstep(on_ear, 0.92, 1.12) * smoothstep(y, line - 0.006, line + 0.008)
 
 
 def _presence(
@@ -360,7 +376,7 @@ def _presence(
     cropped: bool,
 ) -> np.ndarray:
     """(R, C) how much hair there is: what the photo shows, then its mirror image, then custom."""
-    if cropped:
+    if segments.no_hair:
         return np.zeros((ROWS, COLUMNS))
     camera = view.head_camera
     normal = surface_normals(points)
@@ -369,7 +385,7 @@ def _presence(
     row, column = nearest_index(pixels, *view.shape)
     unhidden = pixels[:, 2] < view.depth[row, column] + 0.006
     known = inside(pixels, *view.shape, 2) & view.frame.valid[row, column] & unhidden
-    weight = smoothstep(facing, 0.05, 0.35) * known.reshape(ROWS, COLUMNS)
+    weight = smoothstep(facing, 0.15, 0.45) * known.reshape(ROWS, COLUMNS)
     value = look_up(segments.hair, pixels).reshape(ROWS, COLUMNS)
 
     right, left = _lowest_hair(view, segments)
@@ -378,35 +394,42 @@ def _presence(
     back = max(right, left)
     end_back = back if back < NAPE else NAPE
     aside = smoothstep(abs(phi), np.radians(140), np.radians(105))
-    end_side = np.minimum(end_side, np.inf)
-    end = np.where(np.isfinite(end_side), end_side, NAPE)
+    end = np.where(end_side < NOT_HANGING, end_side, NAPE)
     end = np.where(end < NAPE, aside * end + (1 - aside) * end_back, np.where(abs(phi) > 1.9, NAPE, end))
     y = points[..., 1]
     grows = smoothstep(_behind_plane(points), -0.004, 0.010)
     prior = grows * smoothstep(y, end - 0.012, end + 0.008)
     front = (abs(phi) < np.radians(60)) & (y < -0.05)
     weight, prior = np.where(front, 0, weight), np.where(front, 0, prior)
+    if cropped:
+        weight = np.where(y < NAPE, 0, weight)
     # Over the ears and beside the neck hair hangs only where the photo shows it hanging.
-    for sign, covered in ((-1, hidden[0]), (1, hidden[1])):
+    mirrored = 0.5 * weight[:, ::-1]
+    for sign, covered, side_end in ((-1, hidden[0], right), (1, hidden[1], left)):
+        own = np.sign(phi) == sign
         if covered:
-            curtain = smoothstep(abs(phi), np.radians(66), np.radians(80)) * (np.sign(phi) == sign)
-            side_end = right if sign < 0 else left
-            prior = np.maximum(
-                prior, curtain * smoothstep(y, side_end - 0.012, side_end + 0.008) * (y < 0.09)
-            )
-            continue
-        ear = (
-            (np.sign(phi) == sign) & (abs(phi) < np.radians(118)) & (abs(phi) > np.radians(55)) & (y < 0.055)
-        )
-        prior = np.where(ear, 0.0, prior)
-    mirrored = weight[:, ::-1] * 0.5
+            curtain = smoothstep(abs(phi), np.radians(56), np.radians(72)) * own
+            above_end = smoothstep(y, side_end - 0.012, side_end + 0.008)
+            prior = np.maximum(prior, curtain * above_end * (y < 0.09))
+        else:
+            free = _around_ear(abs(phi), y)
+            prior = np.where(own, prior * free, prior)
+            mirrored = np.where(own, mirrored * (free > 0.5), mirrored)
     total = weight + mirrored * (1 - weight)
     seen = (weight * value + mirrored * (1 - weight) * value[:, ::-1]) / np.maximum(total, 1e-6)
     mix = smoothstep(total, 0.0, 0.5)
     presence = mix * seen + (1 - mix) * prior
     closed = cv2.morphologyEx(
-        np.pad(presence, ((0, 0), (6, 6)), "wrap").astype(np.float32), cv2.MORPH_CLOSE, np.ones((5, 5))
+        np.pad(presence, ((0, 0), (6, 6)), "wrap").astype(np.float32), cv2.MORPH_CLOSE, np.ones((7, 7))
     )[:, 6:-6]
-    presence = np.where(abs(phi) > np.radians(60), np.maximum(presence, closed), presence)
+    presence = np.where(abs(phi) > np.radians(50), np.maximum(presence, closed), presence)
+    # Behind a lock that hangs before a covered ear there is no bare cheek again.
+    columns = np.arange(COLUMNS)
+    for sign, covered, side_end in ((-1, hidden[0], right), (1, hidden[1], left)):
+        if covered:
+            order = columns[(sign * phi[0] > np.radians(38)) & (sign * phi[0] < np.radians(110))]
+            order = order if sign > 0 else order[::-1]
+            behind_lock = np.maximum.accumulate(presence[:, order], axis=1)
+            presence[:, order] = np.where(y[:, order] > side_end, behind_lock, presence[:, order])
     blurred = cv2.GaussianBlur(np.pad(presence, ((0, 0), (4, 4)), "wrap").astype(np.float32), (0, 0), 0.8)
     return blurred[:, 4:-4]

@@ -1,0 +1,65 @@
+"""Bend the fitted head so that jaw, cheeks and bald scalp meet the outline of the matte."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spl
+
+from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep
+from headsplat.methods.lift.regions import NAPE
+from headsplat.methods.lift.segment import Segments
+from headsplat.methods.lift.view import View, look_at_photo, vertex_normals
+
+REACH = 16
+"""Pixels to either side within which the matte's outline is looked for."""
+FARTHEST = 0.010
+"""Largest change, metres."""
+
+
+def fit_outline(view: View, segments: Segments) -> View:
+    """Displace the head smoothly along its normals towards the matte's outline, where skin ends it."""
+    model, regions, frame = view.model, view.regions, view.frame
+    normals = vertex_normals(view.posed, model.faces[regions.skin_faces])
+    edge_on = regions.head & ~regions.ear & (abs(view.facing) < 0.35) & (model.template[:, 1] > NAPE)
+    row, column = nearest_index(view.pixels, *view.shape)
+    edge_on &= inside(view.pixels, *view.shape, 4) & (view.pixels[:, 2] < view.depth[row, column] + 0.006)
+    edge_on &= frame.valid[row, column]
+    chosen = np.flatnonzero(edge_on)
+    if len(chosen) < 20:
+        return view
+    tip = frame.camera.project(view.posed[chosen] + 0.01 * normals[chosen])
+    across = tip[:, :2] - view.pixels[chosen, :2]
+    length = np.linalg.norm(across, axis=1)
+    along = across / np.maximum(length, 1e-6)[:, None]
+    steps = np.arange(-REACH, REACH + 0.25, 0.5)
+    path = (view.pixels[chosen, None, :2] + along[:, None] * steps[None, :, None]).reshape(-1, 2)
+    matte = look_up(frame.alpha, path).reshape(len(chosen), -1) > 0.5
+    skin = look_up(segments.skin, path).reshape(len(chosen), -1)
+    # The outline: the first place from inwards where the matte ends.
+    ends = matte[:, :-1] & ~matte[:, 1:]
+    found = ends.any(1) & matte[:, 0]
+    at = np.argmax(ends, 1)
+    before = np.clip(at - 8, 0, None)
+    of_skin = np.take_along_axis(skin, before[:, None], 1)[:, 0] > 0.5
+    offset = steps[at] / np.maximum(length, 1e-6) * 0.01
+    weight = np.zeros(len(model.template))
+    target = np.zeros(len(model.template))
+    good = found & of_skin & (length > 4)
+    weight[chosen[good]] = 1 - abs(view.facing[chosen[good]]) / 0.35
+    target[chosen[good]] = np.clip(offset[good], -FARTHEST, FARTHEST)
+    degree = np.maximum(regions.laplacian.diagonal(), 1)
+    even = sp.diags(1 / degree) @ regions.laplacian
+    still = np.where(view.facing > 0.55, 0.3, 0.01) + 5.0 * ~regions.head
+    still = still + 1.0 * (model.template[:, 1] < NAPE - 0.02)
+    system = (4.0 * (even.T @ even) + 0.05 * (even + even.T) + sp.diags(weight + still)).tocsc()
+    height = np.asarray(spl.spsolve(system, weight * target)) * regions.head
+    height *= smoothstep(model.template[:, 1], NAPE - 0.03, NAPE)
+    height = height + _ear_widths(view, segments, normals)
+    head = view.skin[model.joint_names.index("head"), :3, :3]
+    return look_at_photo(frame, model, (height[:, None] * normals) @ head)
+
+
+def _ear_widths(view: View, segments: Segments, normals: np.ndarray) -> np.ndarray:
+    """(V,) metres along the normal by which the ears stand off more or less than the model's."""
+    return np.zeros(len(normals))
