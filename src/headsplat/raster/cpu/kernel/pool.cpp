@@ -9,7 +9,11 @@
 #include <thread>
 
 #if defined(__linux__)
+#include <fcntl.h>
 #include <sched.h>
+#include <unistd.h>
+
+#include <cstdio>
 #endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -41,7 +45,52 @@ int usable_processors() {
     return std::max(1u, std::thread::hardware_concurrency());
 }
 
+// How many processors other processes leave free, a running mean of the last few hundred milliseconds.
+//
+// Waking a helper on a busy machine is worse than not having it: the scheduler takes the caller's processor for it,
+// or stops it in the middle of a task for which everybody then waits.
+class SpareProcessors {
+   public:
+    // own: threads of this pool that may be running besides the caller.
+    int count(int own) {
+#if defined(__linux__)
+        using Clock = std::chrono::steady_clock;
+        const auto now = Clock::now();
+        if (now - looked_ > std::chrono::milliseconds(5)) {
+            const int running = running_tasks();
+            if (running < 0) return kMaxThreads;
+            const double others = std::max(0, running - 1 - own);
+            const double seconds = std::chrono::duration<double>(now - looked_).count();
+            others_ += (others - others_) * std::min(1.0, seconds / 0.1);
+            looked_ = now;
+        }
+        return (int)(sysconf(_SC_NPROCESSORS_ONLN) - others_ + 0.5);
+#else
+        (void)own;
+        return kMaxThreads;
+#endif
+    }
+
+   private:
+#if defined(__linux__)
+    // Tasks that run or wait for a processor on the whole machine, this one included; -1 if it cannot be known.
+    static int running_tasks() {
+        const int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+        if (file < 0) return -1;
+        char text[128] = {};
+        const ssize_t size = read(file, text, sizeof text - 1);
+        close(file);
+        int running = -1;
+        if (size <= 0 || std::sscanf(text, "%*f %*f %*f %d", &running) != 1) return -1;
+        return running;
+    }
+    std::chrono::steady_clock::time_point looked_{};
+    double others_ = 0;
+#endif
+};
+
 struct Pool {
+    SpareProcessors spare;
     std::mutex busy;  // held by the thread whose loop is running
 
     std::atomic<LoopBody> body{nullptr};
@@ -134,8 +183,11 @@ void parallel_for(int count, int threads, LoopBody body, void* context) {
         Pool& shared = *pool.load();
         if (shared.busy.try_lock()) {
             std::lock_guard<std::mutex> lock(shared.busy, std::adopt_lock);
-            shared.run(count, threads, body, context);
-            return;
+            threads = std::min(threads, shared.spare.count(shared.helpers - shared.sleeping));
+            if (threads > 1) {
+                shared.run(count, threads, body, context);
+                return;
+            }
         }
     }
     for (int i = 0; i < count; i++) body(context, i, 0);

@@ -9,7 +9,8 @@ void set_default_threads(int count);
 
 using LoopBody = void (*)(void* context, int index, int worker);
 
-// Calls body(context, index, worker) for every index in 0..count-1 on up to `threads` threads (0 = default).
+// Calls body(context, index, worker) for every index in 0..count-1 on up to `threads` threads (0 = default), on
+// fewer while other work keeps the machine's processors busy.
 //
 // Threads claim one index at a time and the caller claims too, so a helper that the system does not schedule
 // costs nothing. `worker` is 0..threads-1, never shared by two threads at once. A call made while another loop
