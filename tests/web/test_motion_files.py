@@ -56,7 +56,17 @@ def test_lam_json_is_read_as_in_python(page: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[1, 2]", "hello", "Timecode,a,b\n", '{"names": [], "frames": []}', "null"]
+    "text",
+    [
+        "",
+        "{}",
+        "[1, 2]",
+        "hello",
+        "Timecode,a,b\n",
+        '{"names": ["jawOpen"], "frames": [null]}',
+        '{"names": [], "frames": []}',
+        "null",
+    ],
 )
 def test_what_is_no_motion_is_refused_in_a_sentence(page: Any, text: str) -> None:
     message = page.evaluate(

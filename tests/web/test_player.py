@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +282,50 @@ def test_dragging_orbits_and_a_double_click_goes_home(player_page: Any) -> None:
     player_page.wait_for_function("() => player.camera.distance < 0.9 * player.camera.home.distance")
     player_page.mouse.dblclick(x, y)
     player_page.wait_for_function("() => Math.abs(player.camera.yaw) < 0.01")
+
+
+def test_altered_headers_never_cause_another_kind_of_error(page: Any, tmp_path: Path) -> None:
+    save_avatar(synthetic_head(53), tmp_path / "small.avatar")
+    good = (tmp_path / "small.avatar").read_bytes()
+    length = int.from_bytes(good[:8], "little")
+    rng = np.random.default_rng(0)
+    cases = []
+    for _ in range(150):
+        header = json.loads(good[8 : 8 + length])
+        place = header[rng.choice(list(header))]
+        key = str(rng.choice(list(place)))
+        choices = [
+            None,
+            -1,
+            0.5,
+            [],
+            {},
+            "",
+            "null",
+            "[1]",
+            [0, 1.5],
+            [1e300],
+            [-1, -1],
+            '{"target":[1]}',
+            2**60,
+        ]
+        place[key] = choices[rng.integers(len(choices))]
+        text = json.dumps(header).encode()
+        cases.append(base64.b64encode(len(text).to_bytes(8, "little") + text + good[8 + length :]).decode())
+    odd = page.evaluate(
+        """async (cases) => {
+          const { AvatarError, parseAvatar } = await import("/web/player/format.js");
+          const odd = [];
+          let refused = 0;
+          for (const text of cases) {
+            const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+            try { parseAvatar(bytes.buffer); } catch (error) {
+              refused++;
+              if (!(error instanceof AvatarError)) odd.push(String(error.stack));
+            }
+          }
+          return refused > 60 ? odd : [`only ${refused} were refused`];
+        }""",
+        cases,
+    )
+    assert odd == []

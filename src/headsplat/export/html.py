@@ -41,7 +41,7 @@ def export_html(
 
     The page has sliders for all expressions, takes, orbit, pictures and films, and accepts dropped ARKit CSV,
     motion JSON and sound. Its webcam button fetches the face tracker when first used, after asking; with
-    `face_tracker` the tracker is inside the file (about 10 MB more) and nothing is ever fetched.
+    `face_tracker` the tracker is inside the file (7 MB more) and nothing is ever fetched.
 
     Args:
         avatar: the avatar, or an `.avatar` file, whose bytes then go into the page as they are.

@@ -96,9 +96,9 @@ async function take(files) {
   const audio = sound ? await sound.arrayBuffer() : null;
   if (text) {
     const content = await text.text();
-    const track = sound ? JSON.parse(content) : null;
-    if (!track?.visemes) return play(readMotion(content, text.name));
-    return showPlayback(await player.speak({ ...track, audio }));
+    const motion = readMotion(content, text.name);
+    if (!sound || !/"visemes"/.test(content)) return play(motion);
+    return showPlayback(await player.speak({ ...JSON.parse(content), audio }));
   }
   return showPlayback(await player.speak({ audio }));
 }

@@ -85,7 +85,7 @@ export function parseAvatar(buffer) {
     method: String(meta.method ?? ""),
     source: String(meta.source ?? ""),
     view: viewOf(meta.view, bounds),
-    info: meta.info ? json(meta.info, "info") : {},
+    info: (meta.info ? json(meta.info, "info") : null) ?? {},
     // A per-frame network cannot run here: the page says that it shows the rigged Gaussians alone.
     ignored: ["deformer", "refiner"].filter((part) => Object.keys(tensors).some((n) => n.startsWith(part + "."))),
   };
@@ -114,7 +114,7 @@ function readTensor(buffer, base, tensors, name, dtypes, wanted) {
   const Type = TYPES[dtype];
   const bytes = shape.reduce((a, b) => a * b, 1) * Type.BYTES_PER_ELEMENT;
   const [from, to] = Array.isArray(span) ? span : [];
-  if (!(from >= 0) || to - from !== bytes || base + to > buffer.byteLength) refuse(`The avatar's ${name} lies outside the file; it is cut short.`);
+  if (!Number.isInteger(from) || from < 0 || to - from !== bytes || base + to > buffer.byteLength) refuse(`The avatar's ${name} lies outside the file; it is cut short.`);
   const start = base + from;
   const data =
     start % Type.BYTES_PER_ELEMENT === 0
@@ -147,7 +147,7 @@ function sparseTable(name, mask, values, M, N, E, k) {
 }
 
 function viewOf(text, bounds) {
-  const view = text ? json(text, "view") : {};
+  const view = (text ? json(text, "view") : null) ?? {};
   const target = Array.isArray(view.target) && view.target.length === 3 && view.target.every(Number.isFinite) ? view.target : null;
   const middle = [0, 1, 2].map((i) => (bounds[i] + bounds[i + 3]) / 2);
   return { target: target ?? middle, height: view.height > 0 ? view.height : Math.max(0.1, bounds[4] - bounds[1]) };

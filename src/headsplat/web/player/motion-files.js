@@ -16,6 +16,15 @@ export class MotionError extends Error {}
  * @throws {MotionError}
  */
 export function readMotion(source, name = "motion") {
+  try {
+    return read(source, name);
+  } catch (error) {
+    if (error instanceof MotionError) throw error;
+    throw new MotionError("This motion is damaged; export it again.");
+  }
+}
+
+function read(source, name) {
   if (typeof source === "string" && /^\uFEFF?\s*"?timecode/i.test(source)) return readCsv(source, name);
   let data = source;
   if (typeof source === "string") {

@@ -179,7 +179,9 @@ export class Player extends EventTarget {
     let sound = null;
     if (audio) {
       this.#audio ??= new AudioContext();
-      await this.#audio.resume();
+      // A browser that has not been touched yet never resumes; it must not leave the caller waiting.
+      await Promise.race([this.#audio.resume(), new Promise((resolve) => setTimeout(resolve, 500))]);
+      if (this.#audio.state !== "running") throw new Error("The browser plays sound only after a click; click and try again.");
       sound = await decodeAudio(this.#audio, audio, sampleRate);
     }
     const motion = visemes ? motionOfVisemes({ visemes, vtimes, vdurations }) : motionOfAudio(sound);
