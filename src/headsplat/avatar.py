@@ -196,7 +196,9 @@ class Avatar:
             scales[moved] *= np.exp(change[moved, 3:])
         if self.expression_appearance is not None and w.any():
             change = self.expression_appearance.blend(w, n)
-            features = np.clip(features + change[:, :-1], 0, 1)
+            features = features + change[:, :-1]
+            if features.shape[1] == 3:
+                features = np.clip(features, 0, 1)
             opacities = np.clip(opacities + change[:, -1], 0, 1)
         if rotations or root is not None:
             means, quats = self._skin(means, quats, self.joint_transforms(rotations, root))

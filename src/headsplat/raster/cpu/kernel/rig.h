@@ -111,7 +111,7 @@ static void animate_block(const Rig& rig, const Pose& pose, int start, int count
                 }
             }
         }
-        for (int i = 0; i < channels * count; i++) to[i] = to[i] < 0.f ? 0.f : to[i] > 1.f ? 1.f : to[i];
+        for (int i = 0; channels == 3 && i < channels * count; i++) to[i] = to[i] < 0.f ? 0.f : to[i] > 1.f ? 1.f : to[i];
         for (int j = 0; j < kBlock; j += kWidth)
             store<kWidth>(&out.opacity[j], clip01(load<kWidth>(&out.opacity[j])));
     }
