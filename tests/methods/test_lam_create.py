@@ -12,6 +12,7 @@ import torch
 from lam_cases import TINY, make_frame
 from safetensors.torch import load_file, save_file
 
+import headsplat
 from headsplat.avatar_file import load_avatar, save_avatar
 from headsplat.errors import HeadsplatError
 from headsplat.head.free import load_free_head
@@ -177,3 +178,20 @@ def test_preparation_cuts_around_the_person_and_refuses_an_empty_matte() -> None
     assert mask.sum() == pytest.approx(200) and (rgb[mask == 0] == 1).all()
     with pytest.raises(HeadsplatError, match="nobody"):
         prepare_image(image, 0 * alpha, 20)
+
+
+def test_the_common_entry_knows_lam(checkpoint: Path) -> None:
+    frame = make_frame(1)
+    avatar = headsplat.reconstruct(frame, "lam", weights=checkpoint)
+    assert len(avatar) == len(load_free_head())
+    assert avatar.info["head"]["model"] == "free" and np.isfinite(avatar.info["source_psnr"])
+    with pytest.raises(HeadsplatError, match="--weights"):
+        headsplat.reconstruct(frame, "lam")
+
+
+def test_an_avatar_on_flame_says_so(tmp_path: Path) -> None:
+    path = write_on_flame(tmp_path / "flame.safetensors", with_head=True)
+    np.savez(tmp_path / "canonical_flame_param.npz", shape=np.full(300, 0.1, np.float32))
+    avatar = headsplat.reconstruct(make_frame(1), "lam", weights=path, flame_shape=tmp_path)
+    assert avatar.info["head"] == {"model": "flame", "shape": [0.1] * 300}
+    assert "source_psnr" not in avatar.info

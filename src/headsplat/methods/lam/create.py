@@ -22,6 +22,7 @@ from headsplat.methods.lam.preprocess import head_square, source_image
 from headsplat.methods.lam.rig import Rig
 from headsplat.methods.lam.train import Source, pose_of, predict
 from headsplat.methods.lam.weights import load_lam
+from headsplat.raster import rasterize
 
 LEAST_MOVE = 1e-4
 """Metres below which an expression's effect on a centre is not stored."""
@@ -65,7 +66,10 @@ def reconstruct(
             raise HeadsplatError(
                 f"The shape weights have shape {shape.shape}; give at most {len(head.shape_basis)} numbers."
             )
-        info = {"licence": "made with LAM-20K: CC BY-NC 4.0, non-commercial use only"}
+        info = {
+            "head": {"model": "flame", "shape": [round(float(beta), 5) for beta in shape]},
+            "licence": "made with LAM-20K: CC BY-NC 4.0, non-commercial use only",
+        }
     else:
         head, info = load_free_head(), {}
         image, shape = source_image(frame, config.image_size), frame.shape
@@ -82,8 +86,22 @@ def reconstruct(
         posed = rig.pose_points(prediction.means[0], source.betas, source.pose)[0]
     seen = seen_share(_numpy(posed), rig.head.faces, source.camera, frame.alpha if free else None)
     avatar = create_avatar(rig, prediction, shape, seen=seen, source=frame.source)
-    avatar.info.update(weights=Path(weights).name, **info)
+    avatar.info.update(weights=Path(weights).name, **info, **(measure_fit(avatar, frame) if free else {}))
     return avatar
+
+
+def measure_fit(avatar: Avatar, frame: Frame) -> dict[str, float]:
+    """How well the avatar repaints its photo: `source_psnr` (dB) inside the matte, and `matte_iou`."""
+    turned = dict(zip(avatar.joints, frame.rotations, strict=True))
+    posed = avatar.animate(frame.expression, turned, frame.T_world_root)
+    drawn = rasterize(posed, frame.camera, background=1.0, depth=False)
+    target = frame.foreground * frame.alpha[..., None] + (1 - frame.alpha[..., None])
+    inside, solid = (frame.alpha > 0.5) & frame.valid, (drawn.alpha > 0.5) & frame.valid
+    error = ((drawn.image - target) ** 2).mean(-1)[inside].mean()
+    return {
+        "source_psnr": float(-10 * np.log10(max(float(error), 1e-10))),
+        "matte_iou": float((solid & inside).sum() / max(int((solid | inside).sum()), 1)),
+    }
 
 
 def create_avatar(
