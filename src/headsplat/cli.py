@@ -50,9 +50,13 @@ def create(
     photo: Positional[Path],
     output: Output,
     *,
+    method: Literal["lift", "lam"] = "lift",
     gaussians: Literal["5k", "20k", "80k"] = "80k",
     refine: int = 40,
     face: int | None = None,
+    weights: Path | None = None,
+    flame: Path | None = None,
+    flame_shape: Path | None = None,
     json: bool = False,
 ) -> None:
     """Turn a photo into an avatar.
@@ -60,15 +64,29 @@ def create(
     Args:
         photo: a picture with one face, at least 64 pixels large and turned less than 65 degrees.
         output: the .avatar file to write.
-        gaussians: how many; 80k is sharpest, 20k is for phones, 5k for thumbnails.
-        refine: steps of refinement against the photo; 0 for none.
+        method: lift needs nothing else; lam needs --weights.
+        gaussians: how many; 80k is sharpest, 20k is for phones, 5k for thumbnails (lift).
+        refine: steps of refinement against the photo; 0 for none (lift).
         face: which face, counted from the left, if there are several.
+        weights: checkpoint of the method, a .safetensors file (lam).
+        flame: flame2023.pkl, if the checkpoint holds no copy of it (lam).
+        flame_shape: canonical_flame_param.npz of this person, if there is one (lam).
         json: print one machine-readable line last.
     """
     if refine < 0:
         raise HeadsplatError(f"--refine is {refine}; give 0 or more steps.")
     _expect_suffix(output, ".avatar")
-    facts = _create(photo, output, gaussians=gaussians, refine=refine, face=face)
+    facts = _create(
+        photo,
+        output,
+        method=method,
+        gaussians=gaussians,
+        refine=refine,
+        face=face,
+        weights=weights,
+        flame=flame,
+        flame_shape=flame_shape,
+    )
     finish(facts, _created(facts), json)
 
 
@@ -188,6 +206,7 @@ def export(
     output: Positional[Path],
     *,
     expression: str = "",
+    motion: str = "",
     axes: Literal["y-up", "y-down"] = "y-up",
     glb: Literal["splats", "mesh"] = "splats",
     json: bool = False,
@@ -198,6 +217,7 @@ def export(
         avatar: the .avatar file.
         output: .html (a page that plays it), .ply, .spz, .splat, .glb, or .zip (LAM's web viewer).
         expression: weights such as jawOpen=0.7 for the formats that hold one pose.
+        motion: as for animate; writes one still per frame into a pattern such as OUT_DIR/%05d.ply.
         axes: y-down for viewers of .ply and .splat that think in COLMAP's axes.
         glb: Gaussians, or a rigged mesh with morph targets.
         json: print one machine-readable line last.
@@ -206,6 +226,17 @@ def export(
     from headsplat.export import export as write
     from headsplat.playback import parse_expression
 
+    if motion:
+        if expression:
+            raise HeadsplatError("A motion has its own expressions; leave out --expression.")
+        from headsplat.drive import read_motion
+        from headsplat.export import export_frames
+
+        with Status("Reading the motion") as status:
+            take = read_motion(motion, status)
+        paths = export_frames(load_avatar(avatar), _pattern(output), take, axes=axes)
+        finish({"output": str(output), "frames": len(paths)}, f"{output}: {len(paths)} files", json)
+        return
     write(load_avatar(avatar), output, expression=parse_expression(expression) or None, axes=axes, glb=glb)
     size = output.stat().st_size
     finish({"output": str(output), "bytes": size}, f"{output}: {size / 1e6:.2f} MB", json)
@@ -294,12 +325,17 @@ def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
         avatar = reconstruct(photo, progress=lambda done: status("Making the avatar", done), **options)
     save_avatar(avatar, output)
     measured = avatar.info
+    fit = {}  # an avatar on FLAME has no pose in the photo to be measured in
+    if "source_psnr" in measured:
+        fit = {
+            "source_psnr": round(measured["source_psnr"], 2),
+            "matte_iou": round(measured["matte_iou"], 4),
+        }
     return {
         "avatar": str(output),
         "gaussians": len(avatar),
         "landmark_error": round(100 * measured["landmark_error"], 3),
-        "source_psnr": round(measured["source_psnr"], 2),
-        "matte_iou": round(measured["matte_iou"], 4),
+        **fit,
         "confidence": round(measured["confidence"], 3),
         "seconds": round(measured["seconds"], 2),
     }

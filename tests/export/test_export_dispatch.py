@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from headsplat.avatar import Avatar
 from headsplat.errors import HeadsplatError
-from headsplat.export import export
+from headsplat.export import export, export_frames
+from headsplat.motion import resample
+from headsplat.takes import take
 
 MAGIC = {".ply": b"ply\nformat", ".spz": b"\x1f\x8b", ".glb": b"glTF\x02", ".zip": b"PK\x03\x04"}
 
@@ -47,3 +50,21 @@ def test_an_expression_changes_the_still(avatar: Avatar, tmp_path: Path) -> None
     neutral, opened = ((tmp_path / f"{name}.ply").read_bytes() for name in ("neutral", "open"))
     assert len(neutral) == len(opened)
     assert neutral != opened
+
+
+def test_a_motion_becomes_one_still_per_frame(avatar: Avatar, tmp_path: Path) -> None:
+    gsply = pytest.importorskip("gsply")
+    motion = resample(take("hello"), 2.0)
+    paths = export_frames(avatar, tmp_path / "f" / "%03d.ply", motion)
+    assert [path.name for path in paths] == [f"{i:03}.ply" for i in range(len(motion))]
+    for i in (0, len(motion) // 2):
+        np.testing.assert_array_equal(
+            gsply.plyread(str(paths[i])).means, avatar.animate(**motion.pose(i)).means
+        )
+
+
+@pytest.mark.parametrize("pattern", ["a.ply", "%d.html", "%d%d.ply", "%"])
+def test_patterns_without_a_number_are_refused(pattern: str, avatar: Avatar, tmp_path: Path) -> None:
+    with pytest.raises(HeadsplatError, match="does not number"):
+        export_frames(avatar, tmp_path / pattern, take("hello"))
+    assert not list(tmp_path.iterdir())

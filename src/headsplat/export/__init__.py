@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from headsplat.avatar import Avatar
 from headsplat.errors import HeadsplatError
 from headsplat.export.still import Axes
+from headsplat.motion import Motion, select
 
 SUFFIXES = (".html", ".ply", ".spz", ".splat", ".glb", ".zip")
 
@@ -20,6 +23,7 @@ def export(
     *,
     expression: Mapping[str, float] | None = None,
     rotations: Mapping[str, Any] | None = None,
+    root: np.ndarray | None = None,
     axes: Axes = "y-up",
     glb: Literal["splats", "mesh"] = "splats",
 ) -> None:
@@ -33,6 +37,7 @@ def export(
         path: where to write it.
         expression: weights by name for the formats of one pose; None = neutral.
         rotations: joint name to (3,) rotation vector in radians, for the same.
+        root: (4, 4) `T_world_root`, for the same.
         axes: "y-down" turns `.ply` and `.splat` half round about x, for viewers that think in COLMAP's axes.
         glb: whether `.glb` means Gaussians (`KHR_gaussian_splatting`) or a rigged mesh.
 
@@ -45,14 +50,14 @@ def export(
         raise HeadsplatError(f"Cannot export to {Path(path).name!r}; end its name in {', '.join(SUFFIXES)}.")
     if axes != "y-up" and suffix not in (".ply", ".splat"):
         raise HeadsplatError(f"Files ending in {suffix} have fixed axes; leave out the axes.")
-    posed = expression is not None or rotations is not None
+    posed = expression is not None or rotations is not None or root is not None
     animated = suffix in (".html", ".zip") or (suffix == ".glb" and glb == "mesh")
     if posed and animated:
         raise HeadsplatError(f"This {suffix} carries every pose; leave out the expression and rotations.")
     if animated:
         _animated_writer(suffix)(avatar, path)
         return
-    pose: dict[str, Any] = {"expression": expression, "rotations": rotations}
+    pose: dict[str, Any] = {"expression": expression, "rotations": rotations, "root": root}
     match suffix:
         case ".ply":
             from headsplat.export.ply import export_ply
@@ -70,6 +75,38 @@ def export(
             from headsplat.export.gaussian_glb import export_gaussian_glb
 
             export_gaussian_glb(avatar, path, **pose)
+
+
+def export_frames(
+    avatar: Avatar, pattern: str | os.PathLike[str], motion: Motion, *, axes: Axes = "y-up"
+) -> list[Path]:
+    """Write one still file per frame of a motion, for programs that play sequences of splats.
+
+    Args:
+        avatar: what to write.
+        pattern: name with a number in it, such as `frames/%05d.ply`; `.ply`, `.spz`, `.splat` or `.glb`.
+        motion: what the avatar does; names that it does not have are left out.
+        axes: as in `export`.
+
+    Returns:
+        The files, numbered from 0.
+
+    Raises:
+        HeadsplatError: the pattern has no number or no such suffix, or the motion does not fit the avatar.
+    """
+    pattern = Path(pattern)
+    try:
+        numbered = pattern.name % 0 != pattern.name % 1
+    except (TypeError, ValueError):
+        numbered = False
+    if not numbered or pattern.suffix.lower() not in (".ply", ".spz", ".splat", ".glb"):
+        raise HeadsplatError(f"{pattern.name!r} does not number still files; write it like %05d.ply.")
+    motion, _ = select(motion.check(), avatar.expressions, avatar.joints)
+    paths = []
+    for frame, pose in enumerate(motion.poses()):
+        paths.append(pattern.with_name(pattern.name % frame))
+        export(avatar, paths[-1], axes=axes, **pose)
+    return paths
 
 
 def _animated_writer(suffix: str) -> Callable[[Avatar, str | os.PathLike[str]], None]:
