@@ -14,7 +14,8 @@ def read_motion(source: str | Path, progress: Callable[[str, float], None] | Non
     """The motion of a built-in take, a recording, or a video of a face.
 
     Args:
-        source: a key of `TAKES`, a Live Link Face `.csv`, a LAM `.json`, or a video, which is tracked.
+        source: a key of `TAKES`, a Live Link Face `.csv`, a LAM `.json`, a folder of FLAME
+            parameters tracked with VHAP, or a video, which is tracked.
         progress: called with the name of a step and the fraction done, while a video is tracked.
 
     Raises:
@@ -31,6 +32,10 @@ def read_motion(source: str | Path, progress: Callable[[str, float], None] | Non
         from headsplat.data.lam_json import read_lam_json
 
         return read_lam_json(source)
+    if Path(source).is_dir():
+        from headsplat.data.flame_folder import read_flame_folder
+
+        return read_flame_folder(source).motion
     from headsplat.data.video import is_video
 
     if is_video(source):
@@ -38,6 +43,6 @@ def read_motion(source: str | Path, progress: Callable[[str, float], None] | Non
 
         return track_video(source, progress=progress)
     raise HeadsplatError(
-        f"There is no motion {name!r}; give {', '.join(TAKES)}, a Live Link Face .csv, a motion .json "
-        "or a video."
+        f"There is no motion {name!r}; give {', '.join(TAKES)}, a Live Link Face .csv, a motion .json, "
+        "a folder tracked with VHAP, or a video."
     )

@@ -73,8 +73,8 @@ def reconstruct(
                 raise HeadsplatError(
                     "LAM needs a checkpoint; give --weights model.safetensors, or use --method lift."
                 )
+            from headsplat.data.flame_folder import read_flame_shape
             from headsplat.methods import lam
-            from headsplat.methods.lam.preprocess import read_betas
             from headsplat.track import track_photo
 
             start = perf_counter()
@@ -83,7 +83,7 @@ def reconstruct(
                 from headsplat.head.flame import load_flame
 
                 head = load_flame(flame)
-            betas = None if flame_shape is None else read_betas(flame_shape)
+            betas = None if flame_shape is None else read_flame_shape(flame_shape)
             frame = photo if isinstance(photo, Frame) else track_photo(photo, face=face, size=1024)
             tell(0.1)
             avatar = lam.reconstruct(frame, weights, flame=head, betas=betas)

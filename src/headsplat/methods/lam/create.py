@@ -24,7 +24,7 @@ from headsplat.methods.lam.train import Source, pose_of, predict
 from headsplat.methods.lam.weights import load_lam
 from headsplat.raster import rasterize
 
-LEAST_MOVE = 1e-4
+LEAST_MOVE = 5e-5
 """Metres below which an expression's effect on a centre is not stored."""
 LEAST_TINT = 2 / 255
 """Colour change below which an expression's effect is not stored."""

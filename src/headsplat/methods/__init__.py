@@ -1,0 +1,1 @@
+"""The methods that make avatars, one folder each; none knows another."""
