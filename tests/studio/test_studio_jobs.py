@@ -89,8 +89,9 @@ def test_deleting_removes_photo_avatar_and_exports(
     client: Any, create: Callable[..., dict], wait: Callable[..., dict], folder: Path
 ) -> None:
     job = wait(create()["id"], "done")
-    for suffix in ("html", "ply", "spz", "glb", "mp4"):
-        assert client.get(f"api/jobs/{job['id']}/avatar.{suffix}").content == b"exported " + suffix.encode()
+    for suffix in ("html", "mp4", "ply", "spz", "glb", "mesh.glb"):
+        content = client.get(f"api/jobs/{job['id']}/avatar.{suffix}").content
+        assert content == b"exported " + suffix.rsplit(".", 1)[-1].encode()
     assert client.get(f"api/jobs/{job['id']}/avatar.exe").status_code == 404
     assert [path for path in folder.rglob("*") if path.is_file()]
     assert client.delete(f"api/jobs/{job['id']}").status_code == 204

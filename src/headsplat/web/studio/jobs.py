@@ -20,7 +20,7 @@ from headsplat.files import writing
 from headsplat.web.studio.uploads import Refused, Upload, restore_upload
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
-DOWNLOADS = (".avatar", ".html", ".ply", ".spz", ".glb", ".mp4")
+DOWNLOADS = (".avatar", ".html", ".mp4", ".ply", ".spz", ".glb", ".mesh.glb")
 MAX_JOBS = 50
 MAX_REFINE = 400
 WORKER = (sys.executable, "-m", "headsplat.web.studio.worker")

@@ -137,7 +137,7 @@ def export_file(request: dict[str, Any]) -> dict[str, Any]:
 
     avatar, out = load_avatar(request["avatar"]), Path(request["out"])
     if out.suffix != ".mp4":
-        export(avatar, out, glb=request.get("glb", "splats"))
+        export(avatar, out, glb="mesh" if out.name.endswith(".mesh.glb") else "splats")
         return {}
     from headsplat.data.video import VideoWriter
     from headsplat.playback import play

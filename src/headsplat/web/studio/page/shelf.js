@@ -2,7 +2,7 @@
 
 import { download, photoAddress, posterAddress } from "./api.js";
 
-const DOWNLOADS = { avatar: "Avatar", html: "Web page", mp4: "Film", ply: "PLY", spz: "SPZ", glb: "GLB" };
+const DOWNLOADS = { avatar: "Avatar", html: "Web page", mp4: "Film", ply: "PLY", spz: "SPZ", glb: "GLB", "mesh.glb": "Mesh" };
 const STATES = { queued: "Waiting", done: "Ready", failed: "Did not work", cancelled: "Cancelled" };
 
 const make = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);

@@ -100,12 +100,16 @@ function drawWork(job) {
 }
 
 function drawTrouble(job) {
-  document.querySelector("#trouble p").textContent = job.state === "cancelled" ? "Cancelled." : job.message;
-  $("faces").hidden = !/\bfaces\b/.test(job.message);
-  if ($("faces").querySelector("button")) return;
-  for (const face of [1, 2, 3, 4]) {
+  const faces = Number(/\b(\d+) faces\b/.exec(job.message)?.[1] ?? 0);
+  const message = faces ? `${job.message.split(";")[0]}.` : job.message;
+  document.querySelector("#trouble p").textContent = job.state === "cancelled" ? "Cancelled." : message;
+  $("faces").hidden = !faces;
+  if ($("faces").dataset.job === job.id) return;
+  $("faces").dataset.job = job.id;
+  for (const old of $("faces").querySelectorAll("button")) old.remove();
+  for (let face = 1; face <= Math.min(faces, 9); face++) {
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: String(face) });
-    button.onclick = () => actions.again(chosen(), face);
+    button.onclick = () => actions.again(job, face);
     $("faces").append(button);
   }
 }
