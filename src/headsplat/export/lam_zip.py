@@ -79,12 +79,18 @@ def export_lam_zip(avatar: Avatar, path: str | os.PathLike[str]) -> None:
     }
     folder = Path(path).stem
     with writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        # The viewer looks for an entry of the folder itself.
+        archive.writestr(_entry(f"{folder}/", 0o40755), b"")
         for name, data in files.items():
-            # A fixed date makes the bytes repeatable.
-            entry = zipfile.ZipInfo(f"{folder}/{name}", (2025, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, data)
+            archive.writestr(_entry(f"{folder}/{name}", 0o100644), data)
+
+
+def _entry(name: str, mode: int) -> zipfile.ZipInfo:
+    """A zip entry with a fixed date, so that the bytes repeat."""
+    entry = zipfile.ZipInfo(name, (2025, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_STORED if name.endswith("/") else zipfile.ZIP_DEFLATED
+    entry.external_attr = mode << 16
+    return entry
 
 
 def _bone_positions(avatar: Avatar) -> np.ndarray:
