@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 from tyro.conf import Positional, arg
 
 from headsplat.errors import HeadsplatError
 from headsplat.terminal import Status, fail, finish, progress, say
+
+if TYPE_CHECKING:
+    from headsplat.motion import Motion
 
 Output = Annotated[Path, arg(aliases=("-o",))]
 
@@ -25,7 +28,8 @@ app = tyro.extras.SubcommandApp()
 def demo(out: Path = Path("build/demo"), *, json: bool = False) -> None:
     """Make an avatar of the astronaut in scikit-image's test picture, and show what it can do.
 
-    Writes astronaut.avatar, astronaut.png (a contact sheet) and astronaut.mp4 (it says hello).
+    Writes astronaut.avatar, astronaut.png (a contact sheet), astronaut.mp4 (it says hello) and astronaut.html
+    (a page to play with it).
 
     Args:
         out: folder to write into.
@@ -33,14 +37,23 @@ def demo(out: Path = Path("build/demo"), *, json: bool = False) -> None:
     """
     from skimage.data import astronaut
 
+    from headsplat.avatar_file import load_avatar
+    from headsplat.export import export as write
+    from headsplat.shoot import Look, contact_sheet, drive
+    from headsplat.takes import take
+
     start = time.perf_counter()
-    paths = {suffix: out / f"astronaut.{suffix}" for suffix in ("avatar", "png", "mp4")}
-    facts = _create(astronaut(), paths["avatar"], gaussians="80k")
+    paths = {suffix: out / f"astronaut.{suffix}" for suffix in ("avatar", "png", "mp4", "html")}
+    made = paths["avatar"]
+    facts = _create(astronaut(), made, gaussians="80k")
     say(_created(facts))
-    _contact_sheet(paths["avatar"], paths["png"], size=256, background="white")
-    say(f"  {paths['png']}: from all sides, and with some expressions")
-    _animate(paths["avatar"], paths["mp4"], motion="hello", size=512, orbit=20.0, background="white")
-    say(f"  {paths['mp4']}: it says hello")
+    contact_sheet(made, paths["png"], Look(size=256))
+    say(f"{paths['png']}: from all sides, and with some expressions")
+    hello = partial(take, "hello")
+    drive(made, paths["mp4"], Look(), hello, orbit=20.0, fps=None, progress=progress, warn=say)
+    say(f"{paths['mp4']}: it says hello")
+    write(load_avatar(made), paths["html"])
+    say(f"{paths['html']}: open it in a browser, turn it, move its face")
     seconds = round(time.perf_counter() - start, 2)
     finish({**facts, **{k: str(p) for k, p in paths.items()}, "total_seconds": seconds}, "", json)
 
@@ -54,6 +67,7 @@ def create(
     gaussians: Literal["5k", "20k", "80k"] = "80k",
     refine: int = 40,
     face: int | None = None,
+    restyle: Literal["pencil", "oil", "cartoon", "film"] | None = None,
     weights: Path | None = None,
     flame: Path | None = None,
     flame_shape: Path | None = None,
@@ -68,6 +82,7 @@ def create(
         gaussians: how many; 80k is sharpest, 20k is for phones, 5k for thumbnails (lift).
         refine: steps of refinement against the photo; 0 for none (lift).
         face: which face, counted from the left, if there are several.
+        restyle: draw, paint or grade the photo before it becomes an avatar.
         weights: checkpoint of the method, a .safetensors file (lam).
         flame: flame2023.pkl, if the checkpoint holds no copy of it (lam).
         flame_shape: canonical_flame_param.npz of this person, if there is one (lam).
@@ -83,6 +98,7 @@ def create(
         gaussians=gaussians,
         refine=refine,
         face=face,
+        restyle=restyle,
         weights=weights,
         flame=flame,
         flame_shape=flame_shape,
@@ -114,7 +130,10 @@ def animate(
         fps: frames per second; default as the motion has.
         json: print one machine-readable line last.
     """
-    facts = _animate(avatar, output, motion=motion, size=size, orbit=orbit, background=background, fps=fps)
+    from headsplat.shoot import Look, drive
+
+    read, look = partial(_read_motion, motion), Look(size, background)
+    facts = drive(avatar, output, look, read, orbit=orbit, fps=fps, progress=progress, warn=say)
     text = f"{output}: {facts['frames']} frames at {facts['fps']:g} per second, drawn in {facts['seconds']} s"
     finish(facts, text, json)
 
@@ -147,17 +166,20 @@ def render(
         background: a colour (white, #rrggbb) or transparent.
         json: print one machine-readable line last.
     """
+    from headsplat.shoot import Look, contact_sheet, is_film, still, turn
+
     start = time.perf_counter()
+    look = Look(size, background, show)
     if contact:
         if yaw or pitch or expression:
             raise HeadsplatError(
                 "A contact sheet has its own views; leave out --yaw, --pitch and --expression."
             )
-        _contact_sheet(avatar, output, size=size, background=background, show=show)
-    elif output.suffix.lower() in (".mp4", ".webm", ".mov", ".mkv") or "%" in output.name:
-        _turntable(avatar, output, expression=expression, show=show, size=size, background=background)
+        contact_sheet(avatar, output, look)
+    elif is_film(output):
+        turn(avatar, output, look, expression, progress)
     else:
-        _still(avatar, output, yaw, pitch, expression=expression, show=show, size=size, background=background)
+        still(avatar, output, look, yaw, pitch, expression)
     facts = {"output": str(output), "seconds": round(time.perf_counter() - start, 3)}
     finish(facts, f"{output}: drawn in {facts['seconds']} s", json)
 
@@ -229,12 +251,10 @@ def export(
     if motion:
         if expression:
             raise HeadsplatError("A motion has its own expressions; leave out --expression.")
-        from headsplat.drive import read_motion
         from headsplat.export import export_frames
+        from headsplat.shoot import check_pattern
 
-        with Status("Reading the motion") as status:
-            take = read_motion(motion, status)
-        paths = export_frames(load_avatar(avatar), _pattern(output), take, axes=axes)
+        paths = export_frames(load_avatar(avatar), check_pattern(output), _read_motion(motion), axes=axes)
         finish({"output": str(output), "frames": len(paths)}, f"{output}: {len(paths)} files", json)
         return
     write(load_avatar(avatar), output, expression=parse_expression(expression) or None, axes=axes, glb=glb)
@@ -280,6 +300,31 @@ def studio(*, port: int = 0, folder: Path | None = None, no_browser: bool = Fals
 
 
 @app.command
+def bench(
+    what: Positional[Literal["raster", "animate", "create", "memory", "cuda"]],
+    *,
+    sizes: tuple[int, ...] | None = None,
+    avatar: Path | None = None,
+    photo: Path | None = None,
+    seconds: float = 4.0,
+    json: bool = False,
+) -> None:
+    """Measure this machine, against baselines in the same run.
+
+    Args:
+        what: drawing, animating and drawing, a photo into an avatar, peak memory, or a GPU.
+        sizes: numbers of Gaussians of the synthetic scene.
+        avatar: an .avatar file to measure besides the synthetic scene.
+        photo: the photo for create; default the bundled portrait.
+        seconds: about how long each comparison runs.
+        json: print all rows as one JSON list in the last line.
+    """
+    from headsplat.evaluate import bench as benches
+
+    benches.run(what, json=json, sizes=sizes or benches.SIZES, avatar=avatar, photo=photo, seconds=seconds)
+
+
+@app.command
 def doctor(*, json: bool = False) -> None:
     """Say what is installed, which back ends work, and how fast this machine draws.
 
@@ -317,6 +362,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
+def _read_motion(source: str) -> Motion:
+    from headsplat.drive import read_motion
+
+    with Status("Reading the motion") as status:
+        return read_motion(source, status)
+
+
 def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
     from headsplat.avatar_file import save_avatar
     from headsplat.reconstruct import reconstruct
@@ -344,109 +396,6 @@ def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
 def _created(facts: dict[str, Any]) -> str:
     size = Path(facts["avatar"]).stat().st_size / 1e6
     return f"{facts['avatar']}: {facts['gaussians']:,} Gaussians, {size:.1f} MB, in {facts['seconds']} s"
-
-
-def _animate(
-    path: Path,
-    output: Path,
-    *,
-    motion: str,
-    size: int,
-    orbit: float,
-    background: str,
-    fps: float | None = None,
-) -> dict[str, Any]:
-    from headsplat.avatar_file import load_avatar
-    from headsplat.data.video import VideoWriter
-    from headsplat.drive import read_motion
-    from headsplat.motion import resample, select
-    from headsplat.playback import parse_color, play
-
-    color, avatar = parse_color(background), load_avatar(path)
-    with Status("Reading the motion") as status:
-        take = read_motion(motion, status)
-    if fps is not None:
-        if not 1 <= fps <= 240:
-            raise HeadsplatError(f"--fps is {fps:g}; give 1 to 240.")
-        take = resample(take, fps)
-    take, lost = select(take, avatar.expressions, avatar.joints)
-    if lost:
-        say(f"The avatar has no {', '.join(lost)}; left out.")
-    start = time.perf_counter()
-    frames = play(avatar, take, size=_size(size), orbit=orbit, background=color)
-    with VideoWriter(_pattern(output), fps=take.fps) as video:
-        for image in progress(frames, "Drawing", len(take)):
-            video.write(image)
-    seconds = round(time.perf_counter() - start, 2)
-    return {"output": str(output), "frames": len(take), "fps": take.fps, "seconds": seconds}
-
-
-def _still(
-    path: Path,
-    output: Path,
-    yaw: float,
-    pitch: float,
-    *,
-    expression: str,
-    show: str,
-    size: int,
-    background: str,
-) -> None:
-    import numpy as np
-
-    from headsplat.contact_sheet import with_seen_legend
-    from headsplat.data.image import write_image
-    from headsplat.playback import draw, parse_color, parse_expression, portrait_camera
-
-    if not (np.isfinite(yaw) and abs(pitch) < 90):
-        raise HeadsplatError("Cannot look from there; give a yaw in degrees and a pitch between -90 and 90.")
-    color, weights = parse_color(background), parse_expression(expression)
-    avatar = _load(path, show)
-    camera = portrait_camera(avatar, np.radians(yaw), np.radians(pitch), size=_size(size))
-    picture = draw(avatar.animate(weights), camera, color)
-    write_image(output, with_seen_legend(picture) if show == "seen" else picture)
-
-
-def _contact_sheet(path: Path, output: Path, *, size: int, background: str, show: str = "color") -> None:
-    from headsplat.contact_sheet import arrange, sheet_tiles, with_seen_legend
-    from headsplat.data.image import write_image
-    from headsplat.playback import parse_color
-
-    color = parse_color(background)
-    sheet = arrange(sheet_tiles(_load(path, show), size=_size(size), background=color))
-    write_image(output, with_seen_legend(sheet) if show == "seen" else sheet)
-
-
-def _turntable(path: Path, output: Path, *, expression: str, show: str, size: int, background: str) -> None:
-    from headsplat.data.video import VideoWriter
-    from headsplat.playback import parse_color, parse_expression, turntable
-
-    color, pose = parse_color(background), {"expression": parse_expression(expression)}
-    frames = turntable(_load(path, show), 120, size=_size(size), pose=pose, background=color)
-    with VideoWriter(_pattern(output), fps=30.0) as video:
-        for image in progress(frames, "Drawing", 120):
-            video.write(image)
-
-
-def _load(path: Path, show: str) -> Any:
-    from headsplat.avatar_file import load_avatar
-    from headsplat.playback import paint_seen
-
-    avatar = load_avatar(path)
-    return paint_seen(avatar) if show == "seen" else avatar
-
-
-def _size(size: int) -> int:
-    if not 16 <= size <= 4096:
-        raise HeadsplatError(f"--size is {size}; give 16 to 4096 pixels.")
-    return size
-
-
-def _pattern(output: Path) -> Path:
-    """The output with its % pattern checked."""
-    if "%" in output.name and not re.fullmatch(r"[^%]*%0?\d{0,2}d[^%]*", output.name):
-        raise HeadsplatError(f"{output.name!r} does not number its pictures; write it like %05d.png.")
-    return output
 
 
 def _expect_suffix(path: Path, suffix: str) -> None:
