@@ -5,7 +5,7 @@ import { FACE_MESH, loadFaceMesh } from "../player/trackers.js";
 import { Webcam } from "../player/webcam.js";
 import { embedded, embeddedFiles } from "./embedded.js";
 import { icon } from "./icons.js";
-import { fillPanel } from "./panel.js";
+import { fillPanel, withoutNetwork } from "./panel.js";
 
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -38,7 +38,7 @@ const tell = (action) => async (...args) => {
 
 async function open(source, file, given = null) {
   $("welcome").hidden = true;
-  player ??= new Player($("stage"));
+  player ??= new Player($("stage"), { adaptive: !query.has("sharp") });
   await player.load(source);
   globalThis.player = player;
   const title = given ?? player.avatar.info?.title ?? file;
@@ -46,6 +46,7 @@ async function open(source, file, given = null) {
   $("about").textContent = [player.avatar.method, `${player.avatar.count.toLocaleString("en")} Gaussians`].filter(Boolean).join(" · ");
   panel = fillPanel(player, $);
   document.body.classList.remove("loading");
+  if (player.avatar.ignored.length) notice(withoutNetwork(player.avatar));
 }
 
 function play(motion, options) {

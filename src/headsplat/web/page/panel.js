@@ -1,7 +1,6 @@
 /** The side panel: a slider for every expression, the pose of the head, and what the view shows. */
 
-import { eyeRotations } from "../player/player.js";
-import { headTurn, otherSide } from "../player/arkit.js";
+import { ARKIT, eyeRotations, headTurn, otherSide } from "../player/arkit.js";
 
 const GROUPS = [
   ["Brows", /^brow/], ["Lids", /^eye(Blink|Squint|Wide)/], ["Gaze", /^eyeLook/], ["Jaw", /^jaw/], ["Mouth", /^mouth/],
@@ -65,7 +64,8 @@ function fillExpressions(player, $) {
     names.forEach((name) => left.delete(name));
     const section = make("section", {}, make("h2", { textContent: title }));
     for (const name of names) {
-      const row = slider(name, {}, (value) => {
+      // Coefficients of other models, such as FLAME's, have two ends.
+      const row = slider(name, ARKIT.includes(name) ? {} : { min: -2, max: 2 }, (value) => {
         const twin = otherSide(name);
         const both = $("both").checked && rows.has(twin) && !/^(jaw|mouth)(Left|Right)$/.test(name) && !name.startsWith("eyeLook");
         player.setWeights(both ? { [name]: value, [twin]: value } : { [name]: value });
@@ -113,8 +113,23 @@ function fillPose(player, $) {
   );
 }
 
+/** What to say of an avatar that has a network. */
+export const withoutNetwork = (avatar) =>
+  `Its ${avatar.ignored.join(" and ")} cannot run in a browser; you see the rigged Gaussians alone.`;
+
 function fillView(player, $) {
   const { avatar } = player;
+  const { distance } = player.camera.home;
+  const views = [
+    ["Front", {}], ["Close", { distance: distance * 0.55 }], ["Left", { yaw: 0.9 }], ["Right", { yaw: -0.9 }],
+    ["Above", { pitch: 0.6 }], ["Back", { yaw: Math.PI }],
+  ].map(([title, change]) => {
+    const button = make("button", { type: "button", textContent: title });
+    button.onclick = () => player.camera.set({ ...structuredClone(player.camera.home), ...change }, { glide: true });
+    return button;
+  });
+  const own = make("input", { type: "color", className: "swatch", value: "#2b3a55", title: "Your own colour" });
+  own.oninput = () => document.body.style.setProperty("--backdrop", own.value);
   const swatches = BACKDROPS.map(([title, background], i) => {
     const button = make("button", { type: "button", className: "swatch", title, ariaLabel: title, ariaPressed: String(i === 0) });
     button.style.background = background || "radial-gradient(#33363b, #121315)";
@@ -137,12 +152,13 @@ function fillView(player, $) {
     ["Textures", `${(player.textureBytes / 1e6).toFixed(1)} MB`],
   ];
   $("view").replaceChildren(
-    make("h2", { textContent: "Background" }), make("div", { className: "choices" }, ...swatches),
+    make("h2", { textContent: "From" }), make("div", { className: "choices" }, ...views),
+    make("h2", { textContent: "Background" }), make("div", { className: "choices" }, ...swatches, own),
     make("h2", { textContent: "Honesty" }),
     make("label", {}, seen, "Show what was seen and what was invented"),
     make("p", { textContent: "Green parts were in the photo; red ones were made up." }),
     make("h2", { textContent: "This avatar" }),
     make("dl", {}, ...facts.flatMap(([k, v]) => [make("dt", { textContent: k }), make("dd", { textContent: v })])),
-    ...(avatar.ignored.length ? [make("p", { textContent: `Its ${avatar.ignored.join(" and ")} cannot run in a browser; you see the rigged Gaussians alone.` })] : []),
+    ...(avatar.ignored.length ? [make("p", { textContent: withoutNetwork(avatar) })] : []),
   );
 }

@@ -3,7 +3,7 @@
 import { changesByGaussian } from "./rig.js";
 import { BATCH, LIST_ROW, ROW, deformFragment, deformVertex, drawFragment, drawVertex } from "./shaders.js";
 
-/** WebGL2 with float render targets is missing; `message` says what to do. */
+/** The graphics card or its driver cannot do it; `message` says what to do. */
 export class GraphicsError extends Error {}
 
 const pad = (data, Type, width, height, channels) => {
@@ -19,9 +19,6 @@ export class Renderer {
    * @param {object} avatar from `parseAvatar`
    */
   constructor(gl, avatar) {
-    if (!gl.getExtension("EXT_color_buffer_float")) {
-      throw new GraphicsError("This browser cannot render to float textures; update it or its graphics driver.");
-    }
     this.gl = gl;
     this.count = avatar.count;
     this.rows = Math.ceil(avatar.count / ROW);
@@ -35,7 +32,7 @@ export class Renderer {
     this.deformProgram = this.#program(deformVertex, deformFragment);
     this.drawProgram = this.#program(drawVertex, drawFragment);
     this.inputs = this.#upload(avatar);
-    this.centres = this.#texture(ROW, this.rows, gl.RGBA32F, gl.RGBA, gl.FLOAT, 16);
+    this.centres = this.#texture(ROW, this.rows, gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT, 16);
     this.shapes = this.#texture(ROW, this.rows, gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT, 16);
     this.order = this.#texture(ROW, this.rows, gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT, 4);
     this.orderData = new Uint32Array(ROW * this.rows);
@@ -48,7 +45,7 @@ export class Renderer {
     });
     gl.drawBuffers([gl.COLOR_ATTACHMENT0, gl.COLOR_ATTACHMENT1]);
     if (gl.checkFramebufferStatus(gl.FRAMEBUFFER) !== gl.FRAMEBUFFER_COMPLETE) {
-      throw new GraphicsError("This graphics driver refuses float render targets; update it or try another browser.");
+      throw new GraphicsError("This graphics driver refuses to draw into integer textures; update it or try another browser.");
     }
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
 
@@ -123,13 +120,14 @@ export class Renderer {
   readDeformed() {
     const { gl, count } = this;
     const texels = ROW * this.rows * 4;
-    const centres = new Float32Array(texels);
-    const shapes = new Uint32Array(texels);
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.frame);
-    gl.readBuffer(gl.COLOR_ATTACHMENT0);
-    gl.readPixels(0, 0, ROW, this.rows, gl.RGBA, gl.FLOAT, centres);
-    gl.readBuffer(gl.COLOR_ATTACHMENT1);
-    gl.readPixels(0, 0, ROW, this.rows, gl.RGBA_INTEGER, gl.UNSIGNED_INT, shapes);
+    const [centreBits, shapes] = [gl.COLOR_ATTACHMENT0, gl.COLOR_ATTACHMENT1].map((attachment) => {
+      const pixels = new Uint32Array(texels);
+      gl.readBuffer(attachment);
+      gl.readPixels(0, 0, ROW, this.rows, gl.RGBA_INTEGER, gl.UNSIGNED_INT, pixels);
+      return pixels;
+    });
+    const centres = new Float32Array(centreBits.buffer);
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     const means = new Float32Array(count * 3);
     const covariances = new Float32Array(count * 6);

@@ -26,15 +26,13 @@ export { ARKIT, eyeRotations, readMotion, TAKES };
 export class Player extends EventTarget {
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {{idle?: boolean, interactive?: boolean, maxPixelRatio?: number, resolution?: number}} options
-   *   `resolution` scales the picture inside the canvas
+   * @param {{idle?: boolean, interactive?: boolean, maxPixelRatio?: number, resolution?: number, adaptive?: boolean}}
+   *   options `resolution` scales the picture inside the canvas; `adaptive` lowers it where frames come slowly
    * @throws {GraphicsError} without WebGL2
    */
-  constructor(canvas, { idle = true, interactive = true, maxPixelRatio = 2, resolution = 1 } = {}) {
+  constructor(canvas, { idle = true, interactive = true, maxPixelRatio = 2, resolution = 1, adaptive = false } = {}) {
     super();
-    this.canvas = canvas;
-    this.maxPixelRatio = maxPixelRatio;
-    this.resolution = resolution;
+    Object.assign(this, { canvas, maxPixelRatio, resolution, adaptive });
     this.gl = canvas.getContext("webgl2", { alpha: true, premultipliedAlpha: true, antialias: false, depth: false });
     if (!this.gl) throw new GraphicsError("This browser has no WebGL2; update it or switch hardware acceleration on.");
     this.interactive = interactive;
@@ -88,6 +86,7 @@ export class Player extends EventTarget {
     this.avatar = avatar;
     this.expressions = avatar.expressions;
     this.weights = new Float32Array(avatar.expressions.length);
+    Object.assign(this, { rotations: {}, root: null });
     this.indices = new Map(avatar.expressions.map((name, e) => [name, e]));
     this.camera = new OrbitCamera(avatar.view);
     if (this.interactive) this.#attachCamera();
@@ -256,7 +255,7 @@ export class Player extends EventTarget {
     return this.#renderer.orderData.subarray(0, this.#renderer.ordered);
   }
 
-  /** Stop everything and free the card; the canvas stays. */
+  /** Stop everything and free the card. The canvas cannot be drawn on again. */
   dispose() {
     this.#end.abort();
     cancelAnimationFrame(this.#request);
@@ -317,11 +316,24 @@ export class Player extends EventTarget {
     return true;
   }
 
+  /** Fewer pixels where frames take over 40 ms for a while, more again where they take under 20. */
+  #adapt(dt) {
+    const pace = this.#pace;
+    pace.mean += (dt - pace.mean) * 0.05;
+    if (++pace.frames < 40) return;
+    const scale = clamp(this.resolution * (pace.mean > 0.04 ? 0.8 : pace.mean < 0.02 ? 1.1 : 1), 0.4, 1);
+    if (scale !== this.resolution) this.#pace = { mean: 0.03, frames: 0 };
+    this.resolution = scale;
+  }
+
+  #pace = { mean: 0.03, frames: 0 };
+
   #tick(now) {
     this.#request = requestAnimationFrame((next) => this.#tick(next));
     if (!this.#renderer || !this.#visible || this.#frozen) return;
     const dt = clamp((now - this.#last) / 1000, 0, 0.1);
     this.#last = now;
+    if (this.adaptive) this.#adapt(dt);
     const moved = this.camera.update(dt);
     const resized = this.#fit();
     const posed = this.#animate(dt);

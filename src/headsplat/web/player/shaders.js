@@ -21,8 +21,9 @@ void main() {
 }`;
 
 /**
- * docs/avatar-format.md, "To draw a frame". Out: centre and trace of the covariance; covariance divided by its
- * trace as six 16-bit numbers, and the colour as four 8-bit ones.
+ * docs/avatar-format.md, "To draw a frame". Out: the bits of centre and trace of the covariance; covariance divided
+ * by its trace as six 16-bit numbers, and the colour as four 8-bit ones. Integer textures can be drawn into
+ * everywhere; float ones need an extension that some phones lack.
  */
 export const deformFragment = `${HEAD}
 uniform usampler2D uMeans, uSkin, uSpans, uMeanChanges, uFrameChanges, uLookChanges;
@@ -31,7 +32,7 @@ uniform sampler2D uScales, uColours, uWeights, uJoints;
 uniform vec3 uLow, uHigh;
 uniform int uCount;
 uniform float uShowSeen;
-layout(location = 0) out vec4 oCentre;
+layout(location = 0) out uvec4 oCentre;
 layout(location = 1) out uvec4 oShape;
 
 vec4 multiply(vec4 a, vec4 b) {  // Hamilton product, wxyz: first b, then a
@@ -109,7 +110,7 @@ void main() {
   mat3 C = S * transpose(S);
   float trace = C[0][0] + C[1][1] + C[2][2];
   C /= max(trace, 1e-20);
-  oCentre = vec4(dot(rowX, p), dot(rowY, p), dot(rowZ, p), trace);
+  oCentre = floatBitsToUint(vec4(dot(rowX, p), dot(rowY, p), dot(rowZ, p), trace));
   uvec4 c8 = uvec4(colour * 255.0 + 0.5);
   oShape = uvec4(packSnorm2x16(vec2(C[0][0], C[0][1])), packSnorm2x16(vec2(C[0][2], C[1][1])),
                  packSnorm2x16(vec2(C[1][2], C[2][2])), c8.r | c8.g << 8 | c8.b << 16 | c8.a << 24);
@@ -117,8 +118,7 @@ void main() {
 
 /** EWA splatting by the rules of docs/conventions.md; a quad ends where its alpha falls under 1/255. */
 export const drawVertex = `${HEAD}
-uniform sampler2D uCentres;
-uniform usampler2D uShapes, uOrder;
+uniform usampler2D uCentres, uShapes, uOrder;
 uniform mat4 uView;      // world to camera, OpenCV axes
 uniform vec4 uLens;      // fx, fy, cx, cy in pixels
 uniform vec2 uSize;      // pixels
@@ -132,7 +132,7 @@ void main() {
   if (n >= uCount) return;
   int i = int(texelFetch(uOrder, ivec2(n % ${ROW}, n / ${ROW}), 0).x);
   ivec2 at = ivec2(i % ${ROW}, i / ${ROW});
-  vec4 centre = texelFetch(uCentres, at, 0);
+  vec4 centre = uintBitsToFloat(texelFetch(uCentres, at, 0));
   uvec4 shape = texelFetch(uShapes, at, 0);
   vec3 p = (uView * vec4(centre.xyz, 1.0)).xyz;
   float opacity = float(shape.w >> 24) / 255.0;
