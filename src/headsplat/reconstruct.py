@@ -25,6 +25,7 @@ def reconstruct(
     gaussians: Size = "80k",
     refine: int = 40,
     face: int | None = None,
+    restyle: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     flame: str | os.PathLike[str] | None = None,
     flame_shape: str | os.PathLike[str] | None = None,
@@ -38,6 +39,7 @@ def reconstruct(
         gaussians: about how many Gaussians (lift; elsewhere the checkpoint says).
         refine: refinement steps on what the photo shows; 0 for none (lift).
         face: which face if the photo shows several, counted from the left, 1 is the first.
+        restyle: draw, paint or grade the photo first: a key of `headsplat.data.restyle.STYLES`.
         weights: the .safetensors checkpoint (lam).
         flame: the FLAME file, if the checkpoint is on FLAME and holds no copy (lam).
         flame_shape: canonical_flame_param.npz or its folder with this person's FLAME shape, if known (lam).
@@ -54,6 +56,7 @@ def reconstruct(
     if refine < 0 or refine > 10_000:
         raise HeadsplatError(f"{refine} refinement steps make no sense; give 0 to 10000 (40 is usual).")
     tell = progress or (lambda _: None)
+    start = perf_counter()
     match method:
         case "lift":
             from headsplat.methods import lift
@@ -62,8 +65,8 @@ def reconstruct(
             sizes = {"5k": lift.lift_5k, "20k": lift.lift_20k, "80k": lift.lift_80k}
             if gaussians not in sizes:
                 raise HeadsplatError(f"There is no size {gaussians!r}; choose one of {', '.join(sizes)}.")
-            start = perf_counter()
             frame = photo if isinstance(photo, Frame) else track_photo(photo, face=face)
+            frame = _restyled(frame, restyle)
             tell(0.3)
             avatar = lift.reconstruct(
                 frame, sizes[gaussians](refine), progress=lambda done: tell(0.3 + 0.7 * done)
@@ -77,7 +80,6 @@ def reconstruct(
             from headsplat.methods import lam
             from headsplat.track import track_photo
 
-            start = perf_counter()
             head = None
             if flame is not None:
                 from headsplat.head.flame import load_flame
@@ -85,6 +87,7 @@ def reconstruct(
                 head = load_flame(flame)
             betas = None if flame_shape is None else read_flame_shape(flame_shape)
             frame = photo if isinstance(photo, Frame) else track_photo(photo, face=face, size=1024)
+            frame = _restyled(frame, restyle)
             tell(0.1)
             avatar = lam.reconstruct(frame, weights, flame=head, betas=betas)
         case _:
@@ -97,3 +100,11 @@ def reconstruct(
         "seconds": perf_counter() - start,
     }
     return replace(avatar, info={**info, **avatar.info})
+
+
+def _restyled(frame: Frame, style: str | None) -> Frame:
+    if style is None:
+        return frame
+    from headsplat.data.restyle import restyle_frame
+
+    return restyle_frame(frame, style)

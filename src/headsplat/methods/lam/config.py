@@ -27,6 +27,7 @@ class LamConfig:
             "image": points attend to the image tokens alone, linear in the number of points, for CPUs.
         trunk: neurons of the two hidden layers before the output layers; 0 = one linear layer per output.
         subdivisions: midpoint subdivisions of the head model: 0, 1 or 2.
+        octaves: of the sines and cosines that tell points apart; the last has 2^(octaves - 2) periods a metre
         max_offset: how far a Gaussian may leave its point along each axis, metres.
         max_scale: largest standard deviation of a Gaussian, metres.
         queries: "points": one token per point. "triplane": learned tokens of three planes; each point takes
@@ -55,6 +56,7 @@ class LamConfig:
     head: Literal["flame", "free"] = "flame"
     attention: Literal["joint", "cross", "image"] = "joint"
     freeze_encoder: bool = False
+    octaves: int = 8
     max_offset: float = 0.1
     max_scale: float = 0.01
     queries: Literal["points", "triplane"] = "points"
@@ -129,6 +131,7 @@ def small() -> LamConfig:
         layers=3,
         trunk=128,
         subdivisions=1,
+        octaves=10,
         head="free",
         attention="image",
     )

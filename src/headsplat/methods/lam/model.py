@@ -19,7 +19,6 @@ from headsplat.nets.transformer import CrossBlock, JointBlock
 from headsplat.nets.triplane import sample_triplane
 from headsplat.nets.vit import VisionTransformer
 
-OCTAVES = 8
 PLANE_EXTENT = 0.3
 """Half the side of the cube that tri-planes cover, metres."""
 WRINKLE_RANGE = 0.25
@@ -56,7 +55,7 @@ class Lam(nn.Module):
         self.config = config
         self.encoder = ImageEncoder(config)
         if config.queries == "points":
-            self.pcl_embed = PointEmbedding(config.width)
+            self.pcl_embed = PointEmbedding(config.width, config.octaves)
         else:
             self.planes = nn.Parameter(0.02 * torch.randn(1, 3 * config.plane_size**2, config.width))
         self.transformer = PointTransformer(config)
@@ -122,26 +121,26 @@ class Fusion(nn.Module):
 
 
 class PointEmbedding(nn.Module):
-    """Sines and cosines of eight octaves of a point's coordinates, and the coordinates, to a token."""
+    """Sines and cosines of some octaves of a point's coordinates, and the coordinates, to a token."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, octaves: int) -> None:
         super().__init__()
-        self.register_buffer("basis", frequency_basis())
-        self.mlp = nn.Linear(6 * OCTAVES + 3, width)
+        self.register_buffer("basis", frequency_basis(octaves))
+        self.mlp = nn.Linear(6 * octaves + 3, width)
         self.norm = nn.LayerNorm(width, eps=1e-5)
 
     def forward(self, points: Tensor) -> Tensor:
         """(B, N, 3) metres to (B, N, width)."""
-        # The highest octave turns 64 times per metre: half precision would destroy it.
+        # The highest octave turns 64 times per metre and more: half precision would destroy it.
         with torch.autocast(points.device.type, enabled=False):
             waves = points.float() @ self.basis
         return self.norm(self.mlp(torch.cat([waves.sin(), waves.cos(), points], -1)))
 
 
-def frequency_basis() -> Tensor:
-    """(3, 24) block-diagonal table: row a holds pi * 2^k in columns 8 a + k."""
-    octaves = torch.pi * 2.0 ** torch.arange(OCTAVES)
-    return torch.block_diag(*[octaves[None]] * 3)
+def frequency_basis(octaves: int = 8) -> Tensor:
+    """(3, 3 octaves) block-diagonal table: row a holds pi * 2^k in column k of block a."""
+    row = torch.pi * 2.0 ** torch.arange(octaves)
+    return torch.block_diag(*[row[None]] * 3)
 
 
 class PointTransformer(nn.Module):

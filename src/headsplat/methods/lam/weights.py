@@ -72,7 +72,7 @@ def build(config: LamConfig, tensors: Mapping[str, Tensor], name: str | os.PathL
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     given = dict(tensors)
     if "pcl_embed.basis" in wanted:
-        given.setdefault("pcl_embed.basis", frequency_basis())
+        given.setdefault("pcl_embed.basis", frequency_basis(config.octaves))
     for key, shape in wanted.items():
         if key not in given:
             raise HeadsplatError(f"{name} has no {key}; it is not a checkpoint of this LAM.")
@@ -81,7 +81,7 @@ def build(config: LamConfig, tensors: Mapping[str, Tensor], name: str | os.PathL
                 f"{name} has {key} of shape {tuple(given[key].shape)}, not {shape}; "
                 "it is damaged or of another size of LAM."
             )
-        _check_values(key, given[key], name)
+        _check_values(key, given[key], config, name)
     for key in given:
         if key not in wanted:
             raise HeadsplatError(f"{name} has {key}, which this LAM does not know; it is of another network.")
@@ -162,12 +162,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
         ) from error
 
 
-def _check_values(key: str, value: Tensor, name: str | os.PathLike[str]) -> None:
+def _check_values(key: str, value: Tensor, config: LamConfig, name: str | os.PathLike[str]) -> None:
     if not value.is_floating_point():
         raise HeadsplatError(f"{name} has {key} as {value.dtype}, not as real numbers; it is damaged.")
     if not torch.isfinite(value).all():
         raise HeadsplatError(f"{name} has {key} with numbers that are not finite; it is damaged.")
-    if key == "pcl_embed.basis" and not torch.allclose(value.float(), frequency_basis(), rtol=1e-2):
+    table = frequency_basis(config.octaves)
+    if key == "pcl_embed.basis" and not torch.allclose(value.float(), table, rtol=1e-2):
         raise HeadsplatError(f"{name} has {key} with frequencies other than LAM's; its tensors are mixed up.")
     # Gains of norms start at one and stay around it; biases, which have the same shapes, lie around zero.
     if _NORM.search(key) and value.float().mean() <= 0:
