@@ -1,0 +1,443 @@
+"""Benchmarks: how fast this machine draws, animates and creates avatars, beside baselines of the same run.
+
+What is compared runs alternately, so that whatever else the machine does hits both sides. Inputs rotate;
+caches are warm. Tables state median and spread; the JSON has one row per line of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from headsplat.avatar import Avatar
+from headsplat.avatar_file import load_avatar
+from headsplat.errors import HeadsplatError
+from headsplat.evaluate import bench_scenes as scenes
+from headsplat.gaussians import Gaussians
+from headsplat.playback import portrait_camera
+from headsplat.raster import cpu
+from headsplat.raster.rig import RigRenderer
+
+Bench = Literal["raster", "animate", "create", "memory", "cuda"]
+Task = Callable[[int], Any]  # called with 0, 1, 2, … to rotate its inputs
+
+SIZES = (5_000, 20_000, scenes.LAM_80K)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement; keys as in the JSON (`pass` for `pass_`)."""
+
+    bench: str
+    backend: str
+    scene: str
+    gaussians: int
+    channels: int
+    size: int
+    pass_: str
+    ms_median: float
+    ms_min: float
+    ms_p90: float
+    fps: float
+    ratio_to_reference: float | None
+    threads: int
+    machine: str
+    load: float
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The row with the names of the JSON."""
+        values = asdict(self)
+        extra = values.pop("extra")
+        return {("pass" if key == "pass_" else key): value for key, value in values.items()} | extra
+
+
+def run(
+    what: Bench,
+    *,
+    json: bool = False,
+    sizes: tuple[int, ...] = SIZES,
+    channels: tuple[int, ...] = (3, 32),
+    avatar: Path | None = None,
+    photo: Path | None = None,
+    seconds: float = 4.0,
+) -> None:
+    """Measure this machine and print a table.
+
+    Args:
+        what: raster = drawing still Gaussians, forward and with gradients; animate = moving and drawing an
+            avatar; create = a photo into an avatar; memory = peak memory of the usual jobs; cuda = the whole
+            table of the GPU.
+        json: print the rows as one JSON list in the last line.
+        sizes: numbers of Gaussians of the synthetic scene.
+        channels: numbers of feature channels to draw.
+        avatar: a .avatar file to measure besides the synthetic scene.
+        photo: the photo for `create`; default the portrait that scikit-image brings.
+        seconds: about how long each comparison runs.
+
+    Raises:
+        HeadsplatError: a file cannot be read, or what the benchmark needs is not installed.
+    """
+    given = None if avatar is None else load_avatar(avatar)
+    match what:
+        case "raster":
+            rows = raster(sizes, channels, given, seconds)
+        case "animate":
+            rows = animate(sizes[-1], given, seconds)
+        case "create":
+            rows = create(photo)
+        case "memory":
+            rows = memory(sizes[-1])
+        case "cuda":
+            from headsplat.evaluate import bench_cuda
+
+            rows = bench_cuda.table(seconds)
+    show(rows)
+    if json:
+        print(as_json(rows))
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """All rows as one JSON list on one line."""
+    return json.dumps([row.as_json() for row in rows])
+
+
+def machine() -> str:
+    """Processor, cores and instruction set in a few words."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {os.cpu_count()} cores, {cpu.isa()}"
+
+
+def load() -> float:
+    """Load average of the last minute, or -1 where there is none."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else -1.0
+
+
+def alternate(tasks: dict[str, Task], seconds: float, rounds: int = 3) -> dict[str, np.ndarray]:
+    """Milliseconds of every run of each task, the tasks taking turns.
+
+    Each turn of a task lasts about as long as one run of the slowest (but at most 64 runs), so that quick
+    tasks are run often. At least `rounds` turns, then until `seconds` have passed.
+    """
+    clock = time.perf_counter
+    once = {}
+    for name, task in tasks.items():
+        task(0)
+        start = clock()
+        task(1)
+        once[name] = clock() - start
+    turn = min(max(once.values()), 0.3)
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    end, done = clock() + seconds, 0
+    while done < rounds or clock() < end:
+        for name, task in tasks.items():
+            time.sleep(0.005)  # lets the threads of the task before fall asleep
+            task(done)
+            for i in range(int(np.clip(turn / once[name], 1, 64))):
+                start = clock()
+                task(done + i)
+                times[name].append((clock() - start) * 1e3)
+        done += 1
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def rows_of(
+    times: dict[str, np.ndarray], reference: str | None, threads: dict[str, int], **common: Any
+) -> list[Row]:
+    """One row per task; ratios are of medians."""
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    extra = common.pop("extra", {})
+    return [
+        Row(
+            backend=name,
+            ms_median=round(medians[name], 3),
+            ms_min=round(float(values.min()), 3),
+            ms_p90=round(float(np.percentile(values, 90)), 3),
+            fps=round(1000 / medians[name], 1),
+            ratio_to_reference=round(medians[reference] / medians[name], 2) if reference in times else None,
+            threads=threads.get(name, cpu.threads()),
+            machine=machine(),
+            load=round(load(), 2),
+            extra=extra.get(name, {}),
+            **common,
+        )
+        for name, values in times.items()
+    ]
+
+
+def raster(
+    sizes: Sequence[int] = SIZES,
+    channels: Sequence[int] = (3, 32),
+    avatar: Avatar | None = None,
+    seconds: float = 4.0,
+) -> list[Row]:
+    """Drawing at 512 x 512, forward and with all gradients: the CPU kernel against plain torch in tiles."""
+    views = scenes.cameras()
+    rows = []
+    for count in sizes:
+        rows += _raster_rows("ellipsoid", scenes.cloud(count), views, seconds)
+        for c in channels:
+            if c != 3:
+                rows += _raster_rows("ellipsoid", scenes.cloud(count, c), views, seconds, baseline=False)
+    if avatar is not None:
+        yaws = [view for view in np.radians([-30, -15, 0, 15, 30])]
+        rows += _raster_rows("avatar", avatar.gaussians, [portrait_camera(avatar, y) for y in yaws], seconds)
+    return rows
+
+
+def _raster_rows(
+    scene: str, cloud: Gaussians, views: list[Any], seconds: float, baseline: bool = True
+) -> list[Row]:
+    size, channels, most = views[0].width, cloud.features.shape[1], cpu.threads()
+    grad = np.random.default_rng(0).normal(size=(size, size, channels)).astype(np.float32)
+
+    def forward(threads: int) -> Task:
+        return lambda i: cpu.forward(cloud, views[i % len(views)], depth=False, threads=threads)
+
+    def both(threads: int) -> Task:
+        return lambda i: cpu.backward(forward(threads)(i), grad)
+
+    names = {"cpu": most} | ({"cpu, 1 thread": 1} if most > 1 else {})
+    tasks = {name: forward(n) for name, n in names.items()}
+    tasks_both = {name: both(n) for name, n in names.items()}
+    if baseline:
+        tasks["torch tiles"], tasks_both["torch tiles"] = _torch_tasks(cloud, views, grad)
+    rows = []
+    for pass_, work in (("forward", tasks), ("forward+backward", tasks_both)):
+        rows += rows_of(
+            alternate(work, seconds),
+            "torch tiles",
+            names,
+            bench="raster",
+            scene=scene,
+            gaussians=len(cloud),
+            channels=channels,
+            size=size,
+            pass_=pass_,
+        )
+    return rows
+
+
+def _torch_tasks(cloud: Gaussians, views: list[Any], grad: np.ndarray) -> tuple[Task, Task]:
+    torch = _torch()
+    from headsplat.evaluate import torch_baseline
+
+    arrays = (cloud.means, cloud.quats, cloud.scales, cloud.opacities, cloud.features)
+    cameras = [(torch.from_numpy(v.viewmat), torch.from_numpy(v.K), v.width, v.height) for v in views]
+    weight = torch.from_numpy(grad)
+
+    def forward(i: int) -> None:
+        with torch.no_grad():
+            torch_baseline.rasterize(*map(torch.from_numpy, arrays), *cameras[i % len(cameras)])
+
+    def both(i: int) -> None:
+        leaves = [torch.from_numpy(a).requires_grad_() for a in arrays]
+        (torch_baseline.rasterize(*leaves, *cameras[i % len(cameras)]) * weight).sum().backward()
+
+    return forward, both
+
+
+def animate(count: int = scenes.LAM_80K, avatar: Avatar | None = None, seconds: float = 4.0) -> list[Row]:
+    """Moving and drawing at 512 x 512: the fused kernel, the same in two steps, and plain torch.
+
+    `ratio_to_static` compares with drawing the same avatar at rest with the same kernel in the same run.
+    """
+    rows = []
+    scenes_of = [("ellipsoid", scenes.rig(count), scenes.cameras())]
+    if avatar is not None:
+        yaws = np.radians([-30, -15, 0, 15, 30])
+        scenes_of.append(("avatar", avatar, [portrait_camera(avatar, y) for y in yaws]))
+    for scene, model, views in scenes_of:
+        renderer = RigRenderer(model)
+        for active in (0, 12, 52):
+            poses = scenes.poses(model, min(active, len(model.expressions)))
+            tasks: dict[str, Task] = {
+                "static": lambda i, m=model, v=views: cpu.forward(m.gaussians, v[i % len(v)], depth=False),
+                "animate": lambda i, p=poses, v=views, r=renderer: r.render(*p[i % len(p)], v[i % len(v)]),
+            }
+            if active == 52:
+                tasks["torch animation + tiles"] = _torch_animation(model, poses, views)
+            times = alternate(tasks, seconds)
+            static = float(np.median(times["static"]))
+            extra = {
+                name: {
+                    "active_expressions": active,
+                    "ratio_to_static": round(float(np.median(values)) / static, 3),
+                }
+                for name, values in times.items()
+            }
+            rows += rows_of(
+                times,
+                "torch animation + tiles",
+                {},
+                extra=extra,
+                bench="animate",
+                scene=scene,
+                gaussians=len(model),
+                channels=model.gaussians.features.shape[1],
+                size=views[0].width,
+                pass_="forward",
+            )
+    return rows
+
+
+def _torch_animation(avatar: Avatar, poses: list[tuple[np.ndarray, np.ndarray]], views: list[Any]) -> Task:
+    torch = _torch()
+    from headsplat.evaluate import torch_baseline
+
+    animation = torch_baseline.Animation(avatar)
+
+    def task(i: int) -> None:
+        weights, transforms = poses[i % len(poses)]
+        view = views[i % len(views)]
+        with torch.no_grad():
+            moved = animation.pose(torch.from_numpy(weights), torch.from_numpy(transforms))
+            viewmat, K = torch.from_numpy(view.viewmat), torch.from_numpy(view.K)
+            torch_baseline.rasterize(*moved, viewmat, K, view.width, view.height)
+
+    return task
+
+
+def create(photo: Path | None = None, repeats: int = 3) -> list[Row]:
+    """A photo into a `lift` avatar of each size, models loaded: tracking and reconstruction in one figure."""
+    try:
+        from headsplat.data.image import read_image
+        from headsplat.methods import lift
+        from headsplat.track import track_photo
+
+        if photo is None:
+            from skimage.data import astronaut
+
+            image = astronaut().astype(np.float32) / 255
+        else:
+            image = read_image(photo)
+    except ImportError as error:
+        raise HeadsplatError(
+            f"`create` needs more packages ({error.name}); pip install 'headsplat[create]'."
+        ) from None
+    rows = []
+    track_photo(image)
+    for config in (lift.lift_5k(), lift.lift_20k(), lift.lift_80k()):
+        times, count = [], 0
+        for _ in range(repeats):
+            start = time.perf_counter()
+            count = len(lift.reconstruct(track_photo(image), config))
+            times.append((time.perf_counter() - start) * 1e3)
+        rows += rows_of(
+            {"lift": np.array(times)},
+            None,
+            {},
+            bench="create",
+            scene="photo" if photo else "astronaut",
+            gaussians=count,
+            channels=3,
+            size=512,
+            pass_="forward",
+        )
+    return rows
+
+
+MEMORY_JOBS = {
+    "import headsplat": "import headsplat",
+    "animate and draw": (
+        "from headsplat.evaluate import bench_scenes as s; from headsplat.raster.rig import RigRenderer\n"
+        "a = s.rig({count}); r = RigRenderer(a)\n"
+        "for p, v in zip(s.poses(a, 12), s.cameras()): r.render(*p, v)"
+    ),
+    "draw with gradients": (
+        "import numpy as np; from headsplat.raster import cpu\n"
+        "from headsplat.evaluate import bench_scenes as s\n"
+        "c = s.cloud({count}); g = np.ones((512, 512, 3), np.float32)\n"
+        "for v in s.cameras(): cpu.backward(cpu.forward(c, v), g)"
+    ),
+}
+
+
+def memory(count: int = scenes.LAM_80K) -> list[Row]:
+    """Peak resident memory of fresh processes at the usual jobs (`peak_mb`), and how long they took."""
+    rows = []
+    for name, code in MEMORY_JOBS.items():
+        script = (
+            code.format(count=count)
+            + "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        elapsed = (time.perf_counter() - start) * 1e3
+        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10  # bytes there, kilobytes elsewhere
+        rows += rows_of(
+            {name: np.array([elapsed])},
+            None,
+            {},
+            extra={name: {"peak_mb": round(int(done.stdout.split()[-1]) / unit, 1)}},
+            bench="memory",
+            scene="ellipsoid",
+            gaussians=count if "count" in code else 0,
+            channels=3,
+            size=512,
+            pass_="forward+backward" if "gradients" in name else "forward",
+        )
+    return rows
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print rows as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    extras = list(dict.fromkeys(key for row in rows for key in row.extra))
+    table = Table(title=f"{machine()}; load {load():.1f}", title_justify="left")
+    columns = (
+        "scene",
+        "Gaussians",
+        "channels",
+        "pass",
+        "backend",
+        "threads",
+        "ms",
+        "min",
+        "p90",
+        "FPS",
+        "ratio",
+    )
+    for name in (*columns, *extras):
+        table.add_column(name, justify="left" if name in ("scene", "pass", "backend") else "right")
+    for row in rows:
+        ratio = "" if row.ratio_to_reference is None else f"{row.ratio_to_reference:.1f}"
+        figures = [f"{v:.2f}" for v in (row.ms_median, row.ms_min, row.ms_p90)]
+        table.add_row(
+            row.scene,
+            f"{row.gaussians:,}",
+            str(row.channels),
+            row.pass_,
+            row.backend,
+            str(row.threads),
+            *figures,
+            f"{row.fps:.1f}",
+            ratio,
+            *(str(row.extra.get(key, "")) for key in extras),
+        )
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise HeadsplatError("The baselines need PyTorch; pip install 'headsplat[torch]'.") from None
+    return torch
