@@ -123,7 +123,8 @@ def animate(
     Args:
         avatar: the .avatar file.
         output: OUT.mp4, OUT.webm (can be transparent) or a pattern of pictures such as OUT_DIR/%05d.png.
-        motion: hello, speak or range; or a Live Link Face take.csv, a LAM motion.json, or a video of a face.
+        motion: hello, speak or range; a Live Link Face take.csv, a LAM motion.json, a folder tracked with VHAP,
+            or a video of a face.
         size: side of the picture, pixels.
         orbit: how far the camera swings to either side, degrees; 360 goes round once.
         background: a colour (white, #rrggbb) or transparent.
@@ -346,7 +347,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # A polite kill unwinds like Ctrl-C, so that half-written files go away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        app.cli(args=arguments, prog="headsplat", config=(tyro.conf.FlagCreatePairsOff,))
+        app.cli(
+            args=arguments,
+            prog="headsplat",
+            description="Animatable 3D Gaussian head avatars: a photo in, a moving head out.",
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     except HeadsplatError as error:
         fail(str(error))
     except ModuleNotFoundError as error:

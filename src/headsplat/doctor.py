@@ -26,6 +26,7 @@ PACKAGES = {
     "pymatting": "create: cutting out hair",
     "scipy": "create: fitting",
     "scikit-image": "demo: the portrait",
+    "starlette": "view and studio: the local pages",
     "torch": "gradients, training, CUDA",
     "gsplat": "drawing on an NVIDIA GPU",
 }
