@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import headsplat
 from headsplat.avatar_file import load_avatar, save_avatar
 from headsplat.errors import HeadsplatError
+from headsplat.head.flame import flame_from_arrays
 from headsplat.head.free import load_free_head
 from headsplat.methods.lam.config import LamConfig
 from headsplat.methods.lam.create import reconstruct, seen_share
@@ -22,7 +23,7 @@ from headsplat.methods.lam.model import Lam
 from headsplat.methods.lam.preprocess import head_square, prepare_image, resize_area
 from headsplat.methods.lam.rig import Rig
 from headsplat.methods.lam.train import pose_of, predict, source_of
-from headsplat.methods.lam.weights import head_from_arrays, load_lam, save_lam
+from headsplat.methods.lam.weights import load_lam, save_lam
 from headsplat.raster import rasterize
 
 
@@ -95,13 +96,20 @@ def write_on_flame(path: Path, *, with_head: bool) -> Path:
     write(replace(TINY, head="flame", attention="joint"), path)
     if with_head:
         arrays = flame_arrays()
-        head = head_from_arrays(arrays)
+        head = flame_from_arrays(arrays)
         from headsplat.head.subdivide import subdivide
 
         fine = subdivide(head)
-        buffers = {"v_template": head.template, "shapedirs": arrays["shapedirs"], "faces_up": fine.faces,
-                   "J_regressor": arrays["J_regressor"], "lbs_weights": arrays["weights"],
-                   "v_template_up": fine.template, "parents": np.array([-1, 0, 1, 1, 1])}  # fmt: skip
+        buffers = {
+            "v_template": head.template,
+            "shapedirs": arrays["shapedirs"],
+            "posedirs": arrays["posedirs"].reshape(-1, 36).T,
+            "J_regressor": arrays["J_regressor"],
+            "lbs_weights": arrays["weights"],
+            "parents": np.array([-1, 0, 1, 1, 1]),
+            "faces_up": fine.faces,
+            "v_template_up": fine.template,
+        }
         tensors = load_file(path) | {
             f"renderer.flame_model.{name}": torch.from_numpy(np.ascontiguousarray(value))
             for name, value in buffers.items()
@@ -114,7 +122,7 @@ def test_the_copy_of_flame_in_a_checkpoint_is_used(tmp_path: Path) -> None:
     path = write_on_flame(tmp_path / "flame.safetensors", with_head=True)
     betas = np.random.default_rng(0).normal(size=20).astype(np.float32)
     avatar = reconstruct(make_frame(1), path, betas=betas)
-    head = head_from_arrays(flame_arrays())
+    head = flame_from_arrays(flame_arrays())
     points = head.with_shape(betas).vertices
     assert avatar.joints == ("root", "neck", "jaw", "left_eye", "right_eye")
     assert avatar.expressions[:2] == ("expr0", "expr1") and len(avatar.expressions) == 100
@@ -128,7 +136,7 @@ def test_flame_missing_or_of_another_edition_is_refused(tmp_path: Path) -> None:
     bare = write_on_flame(tmp_path / "bare.safetensors", with_head=False)
     with pytest.raises(HeadsplatError, match="--flame"):
         reconstruct(make_frame(1), bare)
-    head = head_from_arrays(flame_arrays())
+    head = flame_from_arrays(flame_arrays())
     assert len(reconstruct(make_frame(1), bare, flame=head)) == 42
     full = write_on_flame(tmp_path / "full.safetensors", with_head=True)
     other = replace(head, template=head.template + np.float32(1e-3))

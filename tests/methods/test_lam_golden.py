@@ -22,13 +22,14 @@ from headsplat.camera import Camera
 from headsplat.data.flame_folder import read_flame_folder
 from headsplat.drive import read_motion
 from headsplat.errors import HeadsplatError
+from headsplat.head.flame import flame_from_arrays
 from headsplat.head.subdivide import subdivide
 from headsplat.methods.lam.config import LamConfig
 from headsplat.methods.lam.create import create_avatar
 from headsplat.methods.lam.model import Lam, Prediction
 from headsplat.methods.lam.preprocess import prepare_image
 from headsplat.methods.lam.rig import Pose, Rig
-from headsplat.methods.lam.weights import build, head_from_arrays, load_lam
+from headsplat.methods.lam.weights import build, load_lam
 from headsplat.nets.vit import VitConfig
 
 FOLDER = Path(os.environ.get("HEADSPLAT_GOLDEN", Path(__file__).parent.parent / "golden"))
@@ -92,7 +93,8 @@ def head_of(sizes: dict[str, int]) -> Any:
     arrays = recipe().lam_head(SEED)
     shapes, expressions = sizes["shape"], sizes["expr"]
     columns = [*range(shapes), *range(300, 300 + expressions)]
-    return head_from_arrays({**arrays, "shapedirs": arrays["shapedirs"][:, :, columns]}, shapes)
+    arrays["shapedirs"] = arrays["shapedirs"][:, :, columns]
+    return flame_from_arrays(arrays, expressions=expressions)
 
 
 @lru_cache
@@ -255,7 +257,7 @@ def test_rebuilt_weights_are_those_of_the_golden_run() -> None:
 def test_toy_checkpoint_file_loads_and_gives_the_same_numbers() -> None:
     path = FOLDER / "lam" / "toy_weights.safetensors"
     sizes = INDEX["sizes"]["toy"]
-    model, head = load_lam(path, config_of(sizes), shapes=sizes["shape"])
+    model, head = load_lam(path, config_of(sizes), expressions=sizes["expr"])
     assert head is not None and head.faces.tolist() == recipe().lam_head(SEED)["f"].tolist()
     rebuilt = network("toy")
     for key, value in model.state_dict().items():
@@ -348,7 +350,7 @@ def test_motion_folder_with_a_file_missing_is_refused_by_name(tmp_path: Path, na
 def test_a_motion_folder_drives_an_avatar_on_flame_as_the_rig_does(tmp_path: Path) -> None:
     write_motion_folder(tmp_path)
     motion = read_motion(tmp_path)
-    head = head_from_arrays(recipe().lam_head(SEED))
+    head = flame_from_arrays(recipe().lam_head(SEED))
     config = replace(config_of(INDEX["sizes"]["wide"]), subdivisions=0, joints_follow_expression=False)
     rig = Rig.of(head, config)
     points, betas = torch.from_numpy(head.template), torch.zeros(0)

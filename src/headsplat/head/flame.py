@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,29 @@ def load_flame(
         HeadsplatError: a file is missing, damaged, unsafe or not FLAME.
     """
     source = Path(path)
-    arrays = read_flame_arrays(source)
+    return flame_from_arrays(
+        read_flame_arrays(source), expressions=expressions, template_obj=template_obj, source=source
+    )
+
+
+def flame_from_arrays(
+    arrays: Mapping[str, np.ndarray],
+    *,
+    expressions: int = 100,
+    template_obj: str | os.PathLike[str] | None = None,
+    source: str | os.PathLike[str] = "The head model",
+) -> HeadModel:
+    """The same from arrays already read, under the names and in the layout of FLAME's file.
+
+    Args:
+        arrays: v_template, shapedirs, posedirs, J_regressor, kintree_table, weights and f.
+        expressions: how many of the last columns of `shapedirs` are expressions.
+        template_obj: as for `load_flame`.
+        source: what to call the arrays in messages.
+
+    Raises:
+        HeadsplatError: an array is missing or not FLAME's.
+    """
     missing = [name for name in _NEEDED if name not in arrays]
     if missing:
         raise HeadsplatError(

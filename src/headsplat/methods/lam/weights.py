@@ -15,6 +15,7 @@ from torch import Tensor
 
 from headsplat.errors import HeadsplatError
 from headsplat.files import writing
+from headsplat.head.flame import flame_from_arrays
 from headsplat.head.model import HeadModel
 from headsplat.head.subdivide import subdivide
 from headsplat.methods.lam.config import LamConfig, released_20k
@@ -22,14 +23,12 @@ from headsplat.methods.lam.model import Lam, frequency_basis
 
 FLAME_PREFIX = "renderer.flame_model."
 FLAME_PARENTS = (-1, 0, 1, 1, 1)
-FLAME_JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
-FLAME_SHAPES = 300
 CONFIG_KEY = "headsplat.lam"
 _NORM = re.compile(r"(^|\.)norm[^.]*\.weight$")
 
 
 def load_lam(
-    path: str | os.PathLike[str], config: LamConfig | None = None, shapes: int = FLAME_SHAPES
+    path: str | os.PathLike[str], config: LamConfig | None = None, expressions: int = 100
 ) -> tuple[Lam, HeadModel | None]:
     """The network of a checkpoint in evaluation mode, and the head model in it if there is one.
 
@@ -39,7 +38,7 @@ def load_lam(
     Args:
         path: a .safetensors file.
         config: the sizes, if the file is neither the released one nor ours.
-        shapes: how many blendshapes of a head model in the file are identity; the others are expressions.
+        expressions: how many of the last blendshapes of a head model in the file are expressions.
 
     Raises:
         HeadsplatError: not a safetensors file, cut off, of another network, or with damaged numbers; the
@@ -52,7 +51,7 @@ def load_lam(
             config = released_20k() if text is None else LamConfig.from_json(text)
     except (ValueError, TypeError, KeyError) as error:
         raise HeadsplatError(f"{path} has unreadable settings; it comes from another headsplat.") from error
-    head = _pop_head(tensors, path, shapes)
+    head = _pop_head(tensors, path, expressions)
     return build(config, tensors, path), head
 
 
@@ -104,43 +103,6 @@ def save_lam(model: Lam, path: str | os.PathLike[str]) -> None:
         save_file(tensors, temporary, metadata={CONFIG_KEY: model.config.to_json()})
 
 
-def head_from_arrays(arrays: Mapping[str, np.ndarray], shapes: int = FLAME_SHAPES) -> HeadModel:
-    """A head model from arrays under the names of FLAME's file.
-
-    Args:
-        arrays: v_template (V, 3), shapedirs (V, 3, shapes + expressions), J_regressor (5, V), weights (V, 5),
-            f (F, 3) and optionally posedirs (V, 3, 36).
-        shapes: how many of the shapedirs are identity.
-    """
-    template = np.asarray(arrays["v_template"], np.float32)
-    basis = np.moveaxis(np.asarray(arrays["shapedirs"], np.float32), -1, 0)
-    regressor = np.asarray(arrays["J_regressor"], np.float32)
-    faces = np.asarray(arrays["f"], np.int32)
-    pose = None
-    if "posedirs" in arrays:
-        pose = np.ascontiguousarray(np.moveaxis(np.asarray(arrays["posedirs"], np.float32), -1, 0))
-    joint_basis = np.einsum("jv,bvc->bjc", regressor, basis).astype(np.float32)
-    return HeadModel(
-        template=template,
-        shape_basis=np.ascontiguousarray(basis[:shapes]),
-        shape_symmetric=np.zeros(shapes, bool),
-        expression_basis=np.ascontiguousarray(basis[shapes:]),
-        expression_names=tuple(f"expr{i}" for i in range(len(basis) - shapes)),
-        joint_template=regressor @ template,
-        joint_shape=joint_basis[:shapes],
-        joint_names=FLAME_JOINTS,
-        parents=np.array(FLAME_PARENTS, np.int32),
-        skin_weights=np.asarray(arrays["weights"], np.float32),
-        faces=faces,
-        uv=np.zeros((1, 2), np.float32),
-        uv_faces=np.zeros_like(faces),
-        face_part=np.zeros(len(faces), np.uint8),
-        part_names=("head",),
-        pose_basis=pose,
-        joint_expression=joint_basis[shapes:],
-    )
-
-
 def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
     """All tensors of a safetensors file, and our settings if it carries them."""
     try:
@@ -178,35 +140,33 @@ def _check_values(key: str, value: Tensor, config: LamConfig, name: str | os.Pat
         )
 
 
-def _pop_head(tensors: dict[str, Tensor], path: Path, shapes: int) -> HeadModel | None:
+def _pop_head(tensors: dict[str, Tensor], path: Path, expressions: int) -> HeadModel | None:
     """Take FLAME's buffers out of a checkpoint's tensors and make a head model of them, if all are there."""
     found = {
         key.removeprefix(FLAME_PREFIX): tensors.pop(key).numpy()
         for key in [*tensors]
         if key.startswith(FLAME_PREFIX)
     }
-    if not {"v_template", "shapedirs", "J_regressor", "lbs_weights", "faces_up"} <= found.keys():
+    if not {"v_template", "shapedirs", "posedirs", "J_regressor", "lbs_weights", "faces_up"} <= found.keys():
         return None
     if "parents" in found and tuple(found["parents"].tolist()) != FLAME_PARENTS:
         raise HeadsplatError(f"{path} has {FLAME_PREFIX}parents other than FLAME's; it is damaged.")
-    count = len(found["v_template"])
-    size = found["shapedirs"].shape
-    if size[:2] != (count, 3) or len(size) != 3 or size[2] <= shapes:
-        raise HeadsplatError(
-            f"{path} has {FLAME_PREFIX}shapedirs of shape {size}, not ({count}, 3, more than {shapes}); "
-            "it is of another FLAME."
-        )
-    # The first three quarters of the subdivided triangles start at the corners a, b and c of the originals.
-    corners = found["faces_up"].reshape(4, -1, 3)[:3, :, 0].T
-    head = head_from_arrays(
+    count, corners, posed = len(found["v_template"]), found["faces_up"], found["posedirs"]
+    if len(corners) % 4 or corners.ndim != 2 or posed.shape != (36, 3 * count):
+        raise HeadsplatError(f"{path} has {FLAME_PREFIX}faces_up or posedirs of an odd shape; it is damaged.")
+    head = flame_from_arrays(
         {
             "v_template": found["v_template"],
             "shapedirs": found["shapedirs"],
+            "posedirs": posed.T.reshape(count, 3, 36),
             "J_regressor": found["J_regressor"],
+            "kintree_table": np.array([FLAME_PARENTS, range(5)]),
             "weights": found["lbs_weights"],
-            "f": corners,
+            # The first three quarters of the subdivided triangles start at the originals' corners a, b and c.
+            "f": corners.reshape(4, -1, 3)[:3, :, 0].T,
         },
-        shapes,
+        expressions=expressions,
+        source=path,
     )
     if "v_template_up" in found:
         fine = subdivide(head).template
