@@ -10,10 +10,10 @@ from headsplat.track import landmarks as lm
 _LIMIT = np.array([0.7, 0.5])
 """Largest yaw and pitch, radians; eyes do not turn further."""
 DIVERGENCE = 0.085
-"""Radians by which each iris sits outwards of the free head's eye axis when a person looks straight ahead.
+"""Radians by which an iris sits outwards of the free head's eye axis when a person looks straight ahead.
 
-Measured as half the mean difference of the two eyes over portraits that look into the camera; without it every
-gaze would come out wall-eyed, and an avatar at rest cross-eyed.
+Measured as half the mean difference of the two eyes over portraits that look into the camera; without it
+every gaze would come out wall-eyed, and an avatar at rest cross-eyed.
 """
 _FULL_LOOK = 0.6
 """The eye turn, radians, at which an eyeLook action has weight 1."""

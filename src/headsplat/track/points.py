@@ -97,7 +97,7 @@ def neutral_offsets() -> np.ndarray:
     """(468, 3) metres from the head model's own correspondences to where the detector puts the points.
 
     The mean over neutral faces, left-right symmetric; without it every neutral face seems to frown a little.
-    Made by tools/calibrate_landmarks.py.
+    Made by tools/calibrate_tracker.py.
     """
     table = resources.files("headsplat.track").joinpath("assets/neutral_offsets.csv").read_text()
     return np.loadtxt(table.splitlines(), delimiter=",") * 1e-6
