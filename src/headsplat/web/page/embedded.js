@@ -21,7 +21,9 @@ export async function embeddedFiles() {
   if (!files) {
     files = new Map();
     for (const element of elements) {
-      const type = { js: "text/javascript", wasm: "application/wasm" }[element.dataset.tracker.split(".").pop()] ?? "application/octet-stream";
+      const type =
+        { js: "text/javascript", wasm: "application/wasm" }[element.dataset.tracker.split(".").pop()] ??
+        "application/octet-stream";
       files.set(element.dataset.tracker, URL.createObjectURL(new Blob([await unpack(element)], { type })));
     }
   }

@@ -28,13 +28,15 @@ function notice(text, { bad = false, seconds = bad ? 8 : 4 } = {}) {
 }
 
 /** Run what a button does; its errors are sentences for the reader. */
-const tell = (action) => async (...args) => {
-  try {
-    await action(...args);
-  } catch (error) {
-    notice(error.message, { bad: true });
-  }
-};
+const tell =
+  (action) =>
+  async (...args) => {
+    try {
+      await action(...args);
+    } catch (error) {
+      notice(error.message, { bad: true });
+    }
+  };
 
 async function open(source, file, given = null) {
   $("welcome").hidden = true;
@@ -43,7 +45,9 @@ async function open(source, file, given = null) {
   globalThis.player = player;
   const title = given ?? player.avatar.info?.title ?? file;
   document.title = $("title").textContent = title;
-  $("about").textContent = [player.avatar.method, `${player.avatar.count.toLocaleString("en")} Gaussians`].filter(Boolean).join(" · ");
+  $("about").textContent = [player.avatar.method, `${player.avatar.count.toLocaleString("en")} Gaussians`]
+    .filter(Boolean)
+    .join(" · ");
   panel = fillPanel(player, $);
   document.body.classList.remove("loading");
   if (player.avatar.ignored.length) notice(withoutNetwork(player.avatar));
@@ -69,7 +73,8 @@ function eachFrame() {
   const playback = player?.playback;
   if (playback) {
     const at = Math.min(playback.time, playback.length);
-    if (document.activeElement !== $("time") || !playback.paused) $("time").value = playback.length ? at / playback.length : 0;
+    if (document.activeElement !== $("time") || !playback.paused)
+      $("time").value = playback.length ? at / playback.length : 0;
     $("time").style.setProperty("--at", `${$("time").value * 100}%`);
     $("clock").textContent = `${clock(at)} / ${clock(playback.length)}`;
     showPaused(playback.paused);
@@ -125,8 +130,15 @@ async function startWebcam() {
   notice("Starting the face tracker …", { seconds: 0 });
   try {
     const tracker = await loadFaceMesh(files ?? FACE_MESH);
-    const webcam = await Webcam.start(tracker, { mirror: $("mirror").checked, video: $("webcam").querySelector("video") });
-    const says = { calibrating: "Look straight ahead with a calm face", following: "Following you", lost: "Where did you go?" };
+    const webcam = await Webcam.start(tracker, {
+      mirror: $("mirror").checked,
+      video: $("webcam").querySelector("video"),
+    });
+    const says = {
+      calibrating: "Look straight ahead with a calm face",
+      following: "Following you",
+      lost: "Where did you go?",
+    };
     const show = () => ($("webcam").querySelector("figcaption").textContent = says[webcam.state]);
     webcam.addEventListener("state", show);
     show();
@@ -194,7 +206,8 @@ function wire() {
   for (const tab of document.querySelectorAll("[data-tab]")) {
     tab.onclick = () => {
       for (const other of document.querySelectorAll("[data-tab]")) other.ariaSelected = String(other === tab);
-      for (const page of document.querySelectorAll("[data-page]")) page.hidden = page.dataset.page !== tab.dataset.tab;
+      for (const page of document.querySelectorAll("[data-page]"))
+        page.hidden = page.dataset.page !== tab.dataset.tab;
     };
   }
   $("time").oninput = ({ target }) => player.playback?.seek(target.value * player.playback.length);
@@ -226,7 +239,15 @@ requestAnimationFrame(eachFrame);
 tell(async () => {
   const inline = await embedded("avatar");
   if (inline) await open(inline.buffer, inline.name, inline.name);
-  else if (query.has("src")) await open(query.get("src"), query.get("src").split("/").pop().replace(/\.avatar$/, ""));
+  else if (query.has("src"))
+    await open(
+      query.get("src"),
+      query
+        .get("src")
+        .split("/")
+        .pop()
+        .replace(/\.avatar$/, ""),
+    );
   else $("welcome").hidden = false;
   if (query.has("take")) play(query.get("take"), { loop: true });
 })();

@@ -3,11 +3,21 @@
 import { ARKIT, eyeRotations, headTurn, otherSide } from "../player/arkit.js";
 
 const GROUPS = [
-  ["Brows", /^brow/], ["Lids", /^eye(Blink|Squint|Wide)/], ["Gaze", /^eyeLook/], ["Jaw", /^jaw/], ["Mouth", /^mouth/],
-  ["Cheeks and nose", /^(cheek|nose)/], ["Tongue", /^tongue/], ["Other", /./],
+  ["Brows", /^brow/],
+  ["Lids", /^eye(Blink|Squint|Wide)/],
+  ["Gaze", /^eyeLook/],
+  ["Jaw", /^jaw/],
+  ["Mouth", /^mouth/],
+  ["Cheeks and nose", /^(cheek|nose)/],
+  ["Tongue", /^tongue/],
+  ["Other", /./],
 ];
 const BACKDROPS = [
-  ["Studio", ""], ["Black", "#000"], ["Grey", "#6b6d70"], ["Paper", "#e9e6e0"], ["Dusk", "linear-gradient(#3b3f58,#15151d)"],
+  ["Studio", ""],
+  ["Black", "#000"],
+  ["Grey", "#6b6d70"],
+  ["Paper", "#e9e6e0"],
+  ["Dusk", "linear-gradient(#3b3f58,#15151d)"],
   ["Green", "#00b140"],
 ];
 const DEGREE = Math.PI / 180;
@@ -22,7 +32,13 @@ const make = (tag, properties = {}, ...children) => {
 function slider(label, { min = 0, max = 1, step = 0.01, format = (v) => v.toFixed(2) }, change) {
   const input = make("input", { type: "range", min, max, step, value: 0, ariaLabel: label });
   const output = make("output");
-  const row = make("label", { className: "row", title: label }, make("span", { textContent: label }), input, output);
+  const row = make(
+    "label",
+    { className: "row", title: label },
+    make("span", { textContent: label }),
+    input,
+    output,
+  );
   row.show = (value) => {
     const percent = (v) => `${((v - min) / (max - min)) * 100}%`;
     input.value = value;
@@ -67,7 +83,11 @@ function fillExpressions(player, $) {
       // Coefficients of other models, such as FLAME's, have two ends.
       const row = slider(name, ARKIT.includes(name) ? {} : { min: -2, max: 2 }, (value) => {
         const twin = otherSide(name);
-        const both = $("both").checked && rows.has(twin) && !/^(jaw|mouth)(Left|Right)$/.test(name) && !name.startsWith("eyeLook");
+        const both =
+          $("both").checked &&
+          rows.has(twin) &&
+          !/^(jaw|mouth)(Left|Right)$/.test(name) &&
+          !name.startsWith("eyeLook");
         player.setWeights(both ? { [name]: value, [twin]: value } : { [name]: value });
         if (both) rows.get(twin).show(value);
         player.setPose(eyeRotations(player.getWeights()));
@@ -107,9 +127,12 @@ function fillPose(player, $) {
     });
   $("joints").replaceChildren(
     make("h2", { textContent: "Head" }),
-    row("Turn", 60, turn, 1, head), row("Nod", 35, turn, 0, head), row("Tilt", 30, turn, 2, head),
+    row("Turn", 60, turn, 1, head),
+    row("Nod", 35, turn, 0, head),
+    row("Tilt", 30, turn, 2, head),
     make("h2", { textContent: "Eyes" }),
-    row("Sideways", 32, gaze, 1, eyes), row("Up and down", 22, gaze, 0, eyes),
+    row("Sideways", 32, gaze, 1, eyes),
+    row("Up and down", 22, gaze, 0, eyes),
   );
 }
 
@@ -121,17 +144,28 @@ function fillView(player, $) {
   const { avatar } = player;
   const { distance } = player.camera.home;
   const views = [
-    ["Front", {}], ["Close", { distance: distance * 0.55 }], ["Left", { yaw: 0.9 }], ["Right", { yaw: -0.9 }],
-    ["Above", { pitch: 0.6 }], ["Back", { yaw: Math.PI }],
+    ["Front", {}],
+    ["Close", { distance: distance * 0.55 }],
+    ["Left", { yaw: 0.9 }],
+    ["Right", { yaw: -0.9 }],
+    ["Above", { pitch: 0.6 }],
+    ["Back", { yaw: Math.PI }],
   ].map(([title, change]) => {
     const button = make("button", { type: "button", textContent: title });
-    button.onclick = () => player.camera.set({ ...structuredClone(player.camera.home), ...change }, { glide: true });
+    button.onclick = () =>
+      player.camera.set({ ...structuredClone(player.camera.home), ...change }, { glide: true });
     return button;
   });
   const own = make("input", { type: "color", className: "swatch", value: "#2b3a55", title: "Your own colour" });
   own.oninput = () => document.body.style.setProperty("--backdrop", own.value);
   const swatches = BACKDROPS.map(([title, background], i) => {
-    const button = make("button", { type: "button", className: "swatch", title, ariaLabel: title, ariaPressed: String(i === 0) });
+    const button = make("button", {
+      type: "button",
+      className: "swatch",
+      title,
+      ariaLabel: title,
+      ariaPressed: String(i === 0),
+    });
     button.style.background = background || "radial-gradient(#33363b, #121315)";
     button.onclick = () => {
       document.body.style.setProperty("--backdrop", background);
@@ -147,13 +181,17 @@ function fillView(player, $) {
   };
   const share = avatar.seen.reduce((sum, v) => sum + v, 0) / avatar.seen.length / 255;
   const facts = [
-    ["Gaussians", avatar.count.toLocaleString("en")], ["Expressions", avatar.expressions.length], ["Method", avatar.method || "–"],
+    ["Gaussians", avatar.count.toLocaleString("en")],
+    ["Expressions", avatar.expressions.length],
+    ["Method", avatar.method || "–"],
     ["Seen in the photo", `${Math.round(share * 100)} %`],
     ["Textures", `${(player.textureBytes / 1e6).toFixed(1)} MB`],
   ];
   $("view").replaceChildren(
-    make("h2", { textContent: "From" }), make("div", { className: "choices" }, ...views),
-    make("h2", { textContent: "Background" }), make("div", { className: "choices" }, ...swatches, own),
+    make("h2", { textContent: "From" }),
+    make("div", { className: "choices" }, ...views),
+    make("h2", { textContent: "Background" }),
+    make("div", { className: "choices" }, ...swatches, own),
     make("h2", { textContent: "Honesty" }),
     make("label", {}, seen, "Show what was seen and what was invented"),
     make("p", { textContent: "Green parts were in the photo; red ones were made up." }),

@@ -9,7 +9,14 @@ export async function decodeAudio(context, audio, sampleRate) {
   if (audio instanceof AudioBuffer) return audio;
   if (!Array.isArray(audio)) return context.decodeAudioData(audio.slice(0));
   const chunks = audio.map((chunk) => new Int16Array(chunk));
-  const buffer = context.createBuffer(1, Math.max(1, chunks.reduce((n, c) => n + c.length, 0)), sampleRate);
+  const buffer = context.createBuffer(
+    1,
+    Math.max(
+      1,
+      chunks.reduce((n, c) => n + c.length, 0),
+    ),
+    sampleRate,
+  );
   const samples = buffer.getChannelData(0);
   let at = 0;
   for (const chunk of chunks) for (const value of chunk) samples[at++] = value / 32768;

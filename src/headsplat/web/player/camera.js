@@ -113,12 +113,19 @@ export class OrbitCamera {
       changed();
     });
     for (const type of ["pointerup", "pointercancel"]) on(type, (event) => fingers.delete(event.pointerId));
-    on("wheel", (event) => {
-      event.preventDefault();
-      const lines = event.deltaMode === 1 ? 16 : 1;
-      this.set({ distance: this.wanted.distance * Math.exp(clamp(event.deltaY * lines, -200, 200) * 0.0015) }, { glide: true });
-      changed();
-    }, { passive: false });
+    on(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        const lines = event.deltaMode === 1 ? 16 : 1;
+        this.set(
+          { distance: this.wanted.distance * Math.exp(clamp(event.deltaY * lines, -200, 200) * 0.0015) },
+          { glide: true },
+        );
+        changed();
+      },
+      { passive: false },
+    );
     on("dblclick", () => {
       this.reset();
       changed();

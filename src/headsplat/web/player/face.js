@@ -13,7 +13,11 @@ import { clamp, matrixOfQuat, normalize, vectorOfQuat } from "./math.js";
 /** How unwilling the fit is to use an expression (mm² of landmark error for weight 1): hard to see, hard to use. */
 const RELUCTANCE = 30;
 const RELUCTANT = [
-  [/^mouthClose/, 6], [/Shrug/, 4], [/^mouth(Press|Roll|Dimple)/, 3], [/^mouthStretch/, 2], [/^(brow|jawOpen)/, 0.3],
+  [/^mouthClose/, 6],
+  [/Shrug/, 4],
+  [/^mouth(Press|Roll|Dimple)/, 3],
+  [/^mouthStretch/, 2],
+  [/^(brow|jawOpen)/, 0.3],
   [/^(mouth|jaw)(Left|Right)$/, 2],
 ];
 const NEUTRAL_FRAMES = 12;
@@ -26,7 +30,9 @@ const EYES = {
 
 const D = (() => {
   const bytes = Int8Array.from(atob(TABLE.replace(/\s/g, "")), (c) => c.charCodeAt(0));
-  return NAMES.map((_, e) => Float64Array.from(bytes.subarray(e * POINTS.length * 2, (e + 1) * POINTS.length * 2), (v) => v * STEP));
+  return NAMES.map((_, e) =>
+    Float64Array.from(bytes.subarray(e * POINTS.length * 2, (e + 1) * POINTS.length * 2), (v) => v * STEP),
+  );
 })();
 const NORMAL = D.map((a, i) =>
   D.map((b, j) => {
@@ -67,7 +73,8 @@ export function fitSimilarity(from, to) {
   // Shifted so that the wanted eigenvalue is the largest in size as well.
   const shift = Math.hypot(...N.flat());
   let quat = [1, 0.01, 0.01, 0.01];
-  for (let k = 0; k < 200; k++) quat = normalize(N.map((row, i) => row.reduce((s, v, j) => s + v * quat[j], shift * quat[i])));
+  for (let k = 0; k < 200; k++)
+    quat = normalize(N.map((row, i) => row.reduce((s, v, j) => s + v * quat[j], shift * quat[i])));
   return { quat, matrix: matrixOfQuat(quat), scale: Math.sqrt(sizeTo / (sizeFrom || 1)), centreFrom, centreTo };
 }
 
@@ -113,7 +120,8 @@ export class FaceReader {
     if (!this.neutral) {
       this.samples.push(seen);
       if (this.samples.length < NEUTRAL_FRAMES) return null;
-      const mean = (pick) => pick(seen).map((_, i) => this.samples.reduce((s, x) => s + pick(x)[i], 0) / this.samples.length);
+      const mean = (pick) =>
+        pick(seen).map((_, i) => this.samples.reduce((s, x) => s + pick(x)[i], 0) / this.samples.length);
       this.neutral = { points: mean((s) => s.points), turn: mean((s) => s.turn), eyes: mean((s) => s.eyes) };
     }
     return this.#explain(seen);

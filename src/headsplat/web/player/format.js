@@ -38,9 +38,11 @@ export function parseAvatar(buffer) {
   const parents = json(meta.parents, "parents");
   const J = joints.length;
   const E = expressions.length;
-  if (!Array.isArray(parents) || parents.length !== J || J === 0 || J > 255) refuse("The joints of the avatar do not match their parents.");
+  if (!Array.isArray(parents) || parents.length !== J || J === 0 || J > 255)
+    refuse("The joints of the avatar do not match their parents.");
   parents.forEach((p, j) => {
-    if (!Number.isInteger(p) || p >= j || p < -1) refuse(`Joint ${joints[j]} comes before its parent; the avatar is damaged.`);
+    if (!Number.isInteger(p) || p >= j || p < -1)
+      refuse(`Joint ${joints[j]} comes before its parent; the avatar is damaged.`);
   });
 
   const means = read("means", ["U16"], [null, 3]);
@@ -50,9 +52,11 @@ export function parseAvatar(buffer) {
   const C = features.shape[1];
   if (C < 3) refuse("The avatar has no colours; this player needs three channels.");
   const bounds = read("means.bounds", ["F32"], [2, 3]).data;
-  for (let i = 0; i < 3; i++) if (!(bounds[i + 3] >= bounds[i])) refuse("The bounds of the avatar are upside down; it is damaged.");
+  for (let i = 0; i < 3; i++)
+    if (!(bounds[i + 3] >= bounds[i])) refuse("The bounds of the avatar are upside down; it is damaged.");
   const skinJoints = read("skin.joints", ["U8"], [N, 4]).data;
-  if (skinJoints.some((j) => j >= J)) refuse("The avatar is skinned to a joint that it does not have; it is damaged.");
+  if (skinJoints.some((j) => j >= J))
+    refuse("The avatar is skinned to a joint that it does not have; it is damaged.");
 
   const table = (name, k) => {
     if (!(`${name}.mask` in tensors) && name !== "expression.means") return null;
@@ -95,7 +99,8 @@ function readHeader(buffer) {
   if (buffer.byteLength < 8) refuse("The file is too short to be an avatar.");
   const view = new DataView(buffer);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
-  if (length > MAX_HEADER || 8 + length > buffer.byteLength) refuse("This is not an avatar file, or it was cut short.");
+  if (length > MAX_HEADER || 8 + length > buffer.byteLength)
+    refuse("This is not an avatar file, or it was cut short.");
   const header = json(new TextDecoder().decode(new Uint8Array(buffer, 8, length)), "header");
   if (header === null || typeof header !== "object") refuse("The header of the avatar is damaged.");
   const { __metadata__: meta, ...tensors } = header;
@@ -114,7 +119,8 @@ function readTensor(buffer, base, tensors, name, dtypes, wanted) {
   const Type = TYPES[dtype];
   const bytes = shape.reduce((a, b) => a * b, 1) * Type.BYTES_PER_ELEMENT;
   const [from, to] = Array.isArray(span) ? span : [];
-  if (!Number.isInteger(from) || from < 0 || to - from !== bytes || base + to > buffer.byteLength) refuse(`The avatar's ${name} lies outside the file; it is cut short.`);
+  if (!Number.isInteger(from) || from < 0 || to - from !== bytes || base + to > buffer.byteLength)
+    refuse(`The avatar's ${name} lies outside the file; it is cut short.`);
   const start = base + from;
   const data =
     start % Type.BYTES_PER_ELEMENT === 0
@@ -122,7 +128,8 @@ function readTensor(buffer, base, tensors, name, dtypes, wanted) {
       : new Type(buffer.slice(start, start + bytes));
   // Infinity and NaN have all exponent bits set.
   const bad = dtype === "F16" ? (v) => (v & 0x7c00) === 0x7c00 : (v) => !Number.isFinite(v);
-  if (dtype[0] === "F" && data.some(bad)) refuse(`The avatar's ${name} has values that are not numbers; it is damaged.`);
+  if (dtype[0] === "F" && data.some(bad))
+    refuse(`The avatar's ${name} has values that are not numbers; it is damaged.`);
   return { data, shape, dtype };
 }
 
@@ -148,14 +155,21 @@ function sparseTable(name, mask, values, M, N, E, k) {
 
 function viewOf(text, bounds) {
   const view = (text ? json(text, "view") : null) ?? {};
-  const target = Array.isArray(view.target) && view.target.length === 3 && view.target.every(Number.isFinite) ? view.target : null;
+  const target =
+    Array.isArray(view.target) && view.target.length === 3 && view.target.every(Number.isFinite)
+      ? view.target
+      : null;
   const middle = [0, 1, 2].map((i) => (bounds[i] + bounds[i + 3]) / 2);
-  return { target: target ?? middle, height: view.height > 0 ? view.height : Math.max(0.1, bounds[4] - bounds[1]) };
+  return {
+    target: target ?? middle,
+    height: view.height > 0 ? view.height : Math.max(0.1, bounds[4] - bounds[1]),
+  };
 }
 
 function names(text, what) {
   const list = json(text ?? "null", what);
-  if (!Array.isArray(list) || list.some((n) => typeof n !== "string")) refuse(`The avatar's list of ${what} is damaged.`);
+  if (!Array.isArray(list) || list.some((n) => typeof n !== "string"))
+    refuse(`The avatar's list of ${what} is damaged.`);
   return list;
 }
 

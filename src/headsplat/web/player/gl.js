@@ -45,7 +45,9 @@ export class Renderer {
     });
     gl.drawBuffers([gl.COLOR_ATTACHMENT0, gl.COLOR_ATTACHMENT1]);
     if (gl.checkFramebufferStatus(gl.FRAMEBUFFER) !== gl.FRAMEBUFFER_COMPLETE) {
-      throw new GraphicsError("This graphics driver refuses to draw into integer textures; update it or try another browser.");
+      throw new GraphicsError(
+        "This graphics driver refuses to draw into integer textures; update it or try another browser.",
+      );
     }
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
 
@@ -166,7 +168,8 @@ export class Renderer {
       changesByGaussian(offsets.frames, N, [0, 1, 2, 3, 4, 5]),
       changesByGaussian(offsets.appearance, N, [0, 1, 2, C]),
     ];
-    if (this.expressions > 1023) throw new GraphicsError("The avatar has more than 1023 expressions, too many for this player.");
+    if (this.expressions > 1023)
+      throw new GraphicsError("The avatar has more than 1023 expressions, too many for this player.");
     for (let i = 0; i < N; i++) {
       for (let c = 0; c < 3; c++) {
         means[i * 4 + c] = avatar.means[i * 3 + c];
@@ -177,13 +180,17 @@ export class Renderer {
       }
       means[i * 4 + 3] = avatar.seen[i];
       colours[i * 4 + 3] = avatar.featuresAreHalf ? halfOfByte(avatar.opacities[i]) : avatar.opacities[i];
-      for (let k = 0; k < 4; k++) skin[i * 4 + k] = (avatar.skinJoints[i * 4 + k] << 8) | avatar.skinWeights[i * 4 + k];
+      for (let k = 0; k < 4; k++)
+        skin[i * 4 + k] = (avatar.skinJoints[i * 4 + k] << 8) | avatar.skinWeights[i * 4 + k];
     }
-    const grid = (data, internal, format, type, bytes) => this.#texture(ROW, rows, internal, format, type, bytes, data);
+    const grid = (data, internal, format, type, bytes) =>
+      this.#texture(ROW, rows, internal, format, type, bytes, data);
     const list = ({ entries }) => {
       const height = Math.max(1, Math.ceil(entries.length / 4 / LIST_ROW));
       if (height > gl.getParameter(gl.MAX_TEXTURE_SIZE)) {
-        throw new GraphicsError("The avatar's expressions do not fit into this graphics card; make it with fewer Gaussians.");
+        throw new GraphicsError(
+          "The avatar's expressions do not fit into this graphics card; make it with fewer Gaussians.",
+        );
       }
       const data = pad(entries, Uint16Array, LIST_ROW, height, 4);
       return this.#texture(LIST_ROW, height, gl.RGBA16UI, gl.RGBA_INTEGER, gl.UNSIGNED_SHORT, 8, data);
@@ -212,8 +219,10 @@ export class Renderer {
     this.textures.push(texture);
     this.textureBytes += width * height * bytes;
     gl.bindTexture(gl.TEXTURE_2D, texture);
-    for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST);
-    for (const wrap of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, wrap, gl.CLAMP_TO_EDGE);
+    for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
+      gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST);
+    for (const wrap of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T])
+      gl.texParameteri(gl.TEXTURE_2D, wrap, gl.CLAMP_TO_EDGE);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     gl.texImage2D(gl.TEXTURE_2D, 0, internal, width, height, 0, format, type, data);
     return texture;
@@ -239,7 +248,10 @@ export class Renderer {
   #program(vertex, fragment) {
     const { gl } = this;
     const id = gl.createProgram();
-    const shaders = [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]].map(([kind, source]) => {
+    const shaders = [
+      [gl.VERTEX_SHADER, vertex],
+      [gl.FRAGMENT_SHADER, fragment],
+    ].map(([kind, source]) => {
       const shader = gl.createShader(kind);
       gl.shaderSource(shader, source);
       gl.compileShader(shader);

@@ -61,7 +61,8 @@ export class Idle {
       const since = t - this.nextBlink;
       const lid = blinkAt(since);
       weights.eyeBlinkLeft = weights.eyeBlinkRight = lid;
-      if (since > CLOSE + REST + OPEN) this.nextBlink = t + (this.random() < 0.12 ? 0.1 : 1.6 + 4.4 * this.random());
+      if (since > CLOSE + REST + OPEN)
+        this.nextBlink = t + (this.random() < 0.12 ? 0.1 : 1.6 + 4.4 * this.random());
     }
     if (this.breath) {
       const breath = Math.sin(2 * Math.PI * 0.23 * t);

@@ -31,20 +31,27 @@ function read(source, name) {
     try {
       data = JSON.parse(source);
     } catch {
-      throw new MotionError("This is neither an ARKit CSV nor a motion JSON; drop a Live Link Face take or a {names, frames} file.");
+      throw new MotionError(
+        "This is neither an ARKit CSV nor a motion JSON; drop a Live Link Face take or a {names, frames} file.",
+      );
     }
   }
   if (Array.isArray(data?.visemes)) return motionOfVisemes(data, name);
   const names = data?.names ?? data?.metadata?.blendshape_names;
   if (Array.isArray(names) && Array.isArray(data.frames)) return readLam(names, data, name);
   if (Array.isArray(data?.expressions) && data?.fps > 0) return readOwn(data, name);
-  throw new MotionError("This JSON holds no motion: expected {names, frames}, {expressions, weights, fps} or {visemes, vtimes, vdurations}.");
+  throw new MotionError(
+    "This JSON holds no motion: expected {names, frames}, {expressions, weights, fps} or {visemes, vtimes, vdurations}.",
+  );
 }
 
 const finite = (x) => (Number.isFinite(+x) ? +x : 0);
 
 /** Eyes follow their `eyeLook*` weights wherever the source has no eye rotations of its own. */
-const withEyes = ({ weights, rotations = {} }) => ({ weights, rotations: { ...eyeRotations(weights), ...rotations } });
+const withEyes = ({ weights, rotations = {} }) => ({
+  weights,
+  rotations: { ...eyeRotations(weights), ...rotations },
+});
 
 const EXACT = new Map(ARKIT.map((name) => [name.toLowerCase(), name]));
 
@@ -77,16 +84,23 @@ function readOwn(data, name) {
 }
 
 function readCsv(text, name) {
-  const rows = text.replace(/^\uFEFF/, "").trim().split(/\r?\n/).map((line) => line.split(",").map((c) => c.trim().replace(/^"|"$/g, "")));
+  const rows = text
+    .replace(/^\uFEFF/, "")
+    .trim()
+    .split(/\r?\n/)
+    .map((line) => line.split(",").map((c) => c.trim().replace(/^"|"$/g, "")));
   const header = rows.shift().map((c) => c.toLowerCase());
   const column = (n) => header.indexOf(n.toLowerCase());
   const known = ARKIT.map((n) => [n, column(n)]).filter(([, c]) => c >= 0);
-  if (!known.length || !rows.length) throw new MotionError("The CSV has no ARKit columns; export the take from Live Link Face.");
+  if (!known.length || !rows.length)
+    throw new MotionError("The CSV has no ARKit columns; export the take from Live Link Face.");
 
   const clock = rows.map((r) => (r[column("timecode")] ?? "").split(":").map(finite));
   const ticks = Math.max(...clock.map((c) => c[3] ?? 0));
   const rate = rows.length < 60 ? 60 : ([24, 25, 30, 60, 120, 240].find((r) => ticks < r) ?? 60);
-  const times = clock.map(([h, m = 0, s = 0, f = 0], i) => (clock[i].length < 4 ? h : h * 3600 + m * 60 + s + f / rate));
+  const times = clock.map(([h, m = 0, s = 0, f = 0], i) =>
+    clock[i].length < 4 ? h : h * 3600 + m * 60 + s + f / rate,
+  );
 
   const angles = ["Yaw", "Pitch", "Roll"].map((a) => column(`head${a}`));
   const turns = rows.map((row) => angles.map((c) => (c >= 0 ? finite(row[c]) : 0)));
@@ -94,11 +108,22 @@ function readCsv(text, name) {
   const unit = turns.flat().some((a) => Math.abs(a) >= 1.6) ? Math.PI / 180 : 1;
   const frames = rows.map((row, i) => {
     const [yaw, pitch, roll] = turns[i].map((a) => a * unit);
-    const quat = [[0, yaw, 0], [pitch, 0, 0], [0, 0, roll]].map(quatOfVector).reduce(quatMultiply);
+    const quat = [
+      [0, yaw, 0],
+      [pitch, 0, 0],
+      [0, 0, roll],
+    ]
+      .map(quatOfVector)
+      .reduce(quatMultiply);
     const weights = Object.fromEntries(known.map(([n, c]) => [n, finite(row[c])]));
     return withEyes({ weights, rotations: angles[0] >= 0 ? headTurn(vectorOfQuat(quat)) : {} });
   });
   let latest = -Infinity;
   const kept = times.map((_, i) => i).filter((i) => times[i] > latest + 1e-6 && ((latest = times[i]), true));
-  return resample(name, kept.map((i) => times[i]), kept.map((i) => frames[i]), rate);
+  return resample(
+    name,
+    kept.map((i) => times[i]),
+    kept.map((i) => frames[i]),
+    rate,
+  );
 }

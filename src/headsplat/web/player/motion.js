@@ -97,7 +97,10 @@ export class Playback {
       this.time %= this.length;
     }
     const out = sample(this.motion, this.time);
-    out.gain = this.loop || this.fade <= 0 ? 1 : Math.min(1, Math.max(0, (this.length + this.fade - this.time) / this.fade));
+    out.gain =
+      this.loop || this.fade <= 0
+        ? 1
+        : Math.min(1, Math.max(0, (this.length + this.fade - this.time) / this.fade));
     return out;
   }
 }

@@ -1,17 +1,19 @@
 /** The player: one avatar in one canvas, alive. */
 
-import { ARKIT, eyeRotations, lookWeights } from "./arkit.js";
+import { ARKIT, eyeRotations } from "./arkit.js";
 import { decodeAudio, startAudio } from "./audio.js";
 import { OrbitCamera } from "./camera.js";
 import { parseAvatar } from "./format.js";
+import { Gaze } from "./gaze.js";
 import { GraphicsError, Renderer } from "./gl.js";
 import { Idle } from "./idle.js";
+import { addLayers } from "./layers.js";
 import { clamp, smoothing } from "./math.js";
-import { Playback, motionOfFrames } from "./motion.js";
+import { Playback } from "./motion.js";
 import { readMotion } from "./motion-files.js";
-import { recordCanvas } from "./record.js";
-import { jointTransforms, meansRig } from "./rig.js";
-import { spawnSortWorker } from "./spawn-worker.js";
+import { DrawingOrder } from "./order.js";
+import { recordCanvas, recordFrames } from "./record.js";
+import { jointTransforms } from "./rig.js";
 import { TAKES } from "./takes.js";
 import { motionOfAudio, motionOfVisemes } from "./visemes.js";
 
@@ -30,18 +32,26 @@ export class Player extends EventTarget {
    *   options `resolution` scales the picture inside the canvas; `adaptive` lowers it where frames come slowly
    * @throws {GraphicsError} without WebGL2
    */
-  constructor(canvas, { idle = true, interactive = true, maxPixelRatio = 2, resolution = 1, adaptive = false } = {}) {
+  constructor(
+    canvas,
+    { idle = true, interactive = true, maxPixelRatio = 2, resolution = 1, adaptive = false } = {},
+  ) {
     super();
     Object.assign(this, { canvas, maxPixelRatio, resolution, adaptive });
-    this.gl = canvas.getContext("webgl2", { alpha: true, premultipliedAlpha: true, antialias: false, depth: false });
-    if (!this.gl) throw new GraphicsError("This browser has no WebGL2; update it or switch hardware acceleration on.");
+    this.gl = canvas.getContext("webgl2", {
+      alpha: true,
+      premultipliedAlpha: true,
+      antialias: false,
+      depth: false,
+    });
+    if (!this.gl)
+      throw new GraphicsError("This browser has no WebGL2; update it or switch hardware acceleration on.");
     this.interactive = interactive;
     this.idle = idle ? new Idle() : null;
     this.showSeen = 0;
     this.rotations = {};
     this.root = null;
     this.webcam = null;
-    this.#gaze = { target: null, yaw: 0, pitch: 0 };
     this.#listen();
   }
 
@@ -58,10 +68,9 @@ export class Player extends EventTarget {
   }
 
   #end = new AbortController();
-  #gaze;
+  #gaze = new Gaze();
   #renderer = null;
-  #worker = null;
-  #sort = { busy: false, wanted: false, sentPose: -1, spare: null, waiting: new Map(), id: 0 };
+  #order = null;
   #pose = { weights: null, transforms: null, version: 0 };
   #playback = null;
   #idleGain = 1;
@@ -82,7 +91,7 @@ export class Player extends EventTarget {
     const buffer = await bytesOf(source, this.#end.signal);
     const avatar = parseAvatar(buffer);
     this.#renderer?.dispose();
-    this.#worker?.terminate();
+    this.#order?.dispose();
     this.avatar = avatar;
     this.expressions = avatar.expressions;
     this.weights = new Float32Array(avatar.expressions.length);
@@ -90,12 +99,23 @@ export class Player extends EventTarget {
     this.indices = new Map(avatar.expressions.map((name, e) => [name, e]));
     this.camera = new OrbitCamera(avatar.view);
     if (this.interactive) this.#attachCamera();
-    this.#pose = { weights: new Float32Array(avatar.expressions.length), transforms: jointTransforms(avatar), version: 0 };
-    this.#sort = { busy: false, wanted: true, sentPose: -1, spare: null, waiting: new Map(), id: 0 };
+    this.#pose = {
+      weights: new Float32Array(avatar.expressions.length),
+      transforms: jointTransforms(avatar),
+      version: 0,
+    };
     this.#renderer = new Renderer(this.gl, avatar);
-    this.#worker = spawnSortWorker();
-    this.#worker.onmessage = ({ data }) => this.#sorted(data);
-    this.#worker.postMessage({ rig: meansRig(avatar) });
+    this.#order = new DrawingOrder(
+      avatar,
+      () => ({
+        pose: this.#pose,
+        view: this.camera.matrices(this.canvas.width, this.canvas.height).viewmat.slice(8, 12),
+      }),
+      (order) => {
+        this.#renderer?.setOrder(order);
+        this.#dirty = true;
+      },
+    );
     this.#refresh();
     this.dispatchEvent(new Event("load"));
     if (!this.#request) this.#request = requestAnimationFrame((now) => this.#tick(now));
@@ -104,6 +124,11 @@ export class Player extends EventTarget {
   /** Bytes of textures on the card. */
   get textureBytes() {
     return this.#renderer?.textureBytes ?? 0;
+  }
+
+  /** What the last sort took. */
+  get sortMilliseconds() {
+    return this.#order?.milliseconds ?? 0;
   }
 
   /** The motion being played, or null. */
@@ -180,7 +205,8 @@ export class Player extends EventTarget {
       this.#audio ??= new AudioContext();
       // A browser that has not been touched yet never resumes; it must not leave the caller waiting.
       await Promise.race([this.#audio.resume(), new Promise((resolve) => setTimeout(resolve, 500))]);
-      if (this.#audio.state !== "running") throw new Error("The browser plays sound only after a click; click and try again.");
+      if (this.#audio.state !== "running")
+        throw new Error("The browser plays sound only after a click; click and try again.");
       sound = await decodeAudio(this.#audio, audio, sampleRate);
     }
     const motion = visemes ? motionOfVisemes({ visemes, vtimes, vdurations }) : motionOfAudio(sound);
@@ -210,20 +236,14 @@ export class Player extends EventTarget {
 
   /** Note the live weights of each frame; `stop()` gives a motion that `play` takes. */
   recordTake() {
-    const frames = [];
-    const start = performance.now();
-    const note = () => frames.push({ time: performance.now() - start, weights: this.getWeights({ live: true }), rotations: { ...this.liveRotations } });
-    this.addEventListener("frame", note);
-    return {
-      stop: () => {
-        this.removeEventListener("frame", note);
-        const seconds = Math.max(0.001, (frames.at(-1)?.time ?? 0) / 1000);
-        return motionOfFrames("take", Math.max(1, (frames.length - 1) / seconds), frames.length ? frames : [{ weights: { jawOpen: 0 } }]);
-      },
-    };
+    return recordFrames(this);
   }
 
-  /** Draw what is held now, without any moving layer, in settled order, and give the pixels (premultiplied, top row first). */
+  /**
+   * Draw what is held now, without any moving layer, in settled order.
+   *
+   * @returns {Promise<{width: number, height: number, data: Uint8ClampedArray}>} premultiplied, top row first
+   */
   async still() {
     this.#frozen = true;
     this.#setPose(this.weights.slice(), { ...this.rotations });
@@ -235,7 +255,8 @@ export class Player extends EventTarget {
     const bottomUp = new Uint8ClampedArray(width * height * 4);
     this.gl.readPixels(0, 0, width, height, this.gl.RGBA, this.gl.UNSIGNED_BYTE, bottomUp);
     const data = new Uint8ClampedArray(bottomUp.length);
-    for (let y = 0; y < height; y++) data.set(bottomUp.subarray(y * width * 4, (y + 1) * width * 4), (height - 1 - y) * width * 4);
+    for (let y = 0; y < height; y++)
+      data.set(bottomUp.subarray(y * width * 4, (y + 1) * width * 4), (height - 1 - y) * width * 4);
     return { width, height, data };
   }
 
@@ -245,9 +266,8 @@ export class Player extends EventTarget {
   }
 
   /** Wait until the order on the card belongs to the pose and camera of now. */
-  async settle() {
-    const id = this.#requestSort(true);
-    await new Promise((resolve) => this.#sort.waiting.set(id, resolve));
+  settle() {
+    return this.#order.settle();
   }
 
   /** The Gaussians' indices in drawing order, farthest first. */
@@ -262,7 +282,7 @@ export class Player extends EventTarget {
     this.stop();
     this.follow(null);
     this.#audio?.close();
-    this.#worker?.terminate();
+    this.#order?.dispose();
     this.#renderer?.dispose();
     this.#renderer = null;
     this.gl.getExtension("WEBGL_lose_context")?.loseContext();
@@ -271,18 +291,25 @@ export class Player extends EventTarget {
   #listen() {
     const { signal } = this.#end;
     const { canvas } = this;
-    canvas.addEventListener("webglcontextlost", (event) => {
-      event.preventDefault();
-      this.#renderer = null;
-      this.dispatchEvent(new Event("contextlost"));
-    }, { signal });
-    canvas.addEventListener("webglcontextrestored", () => {
-      if (!this.avatar) return;
-      this.#renderer = new Renderer(this.gl, this.avatar);
-      this.#sort.sentPose = -1;
-      this.#refresh();
-      this.dispatchEvent(new Event("contextrestored"));
-    }, { signal });
+    canvas.addEventListener(
+      "webglcontextlost",
+      (event) => {
+        event.preventDefault();
+        this.#renderer = null;
+        this.dispatchEvent(new Event("contextlost"));
+      },
+      { signal },
+    );
+    canvas.addEventListener(
+      "webglcontextrestored",
+      () => {
+        if (!this.avatar) return;
+        this.#renderer = new Renderer(this.gl, this.avatar);
+        this.#refresh();
+        this.dispatchEvent(new Event("contextrestored"));
+      },
+      { signal },
+    );
     const sizes = new ResizeObserver(() => (this.#dirty = true));
     const seen = new IntersectionObserver(([entry]) => (this.#visible = entry.isIntersecting));
     sizes.observe(canvas);
@@ -302,7 +329,7 @@ export class Player extends EventTarget {
   #refresh() {
     this.#dirty = true;
     this.#pose.version++;
-    this.#requestSort();
+    this.#order.request();
   }
 
   #fit() {
@@ -339,7 +366,7 @@ export class Player extends EventTarget {
     const posed = this.#animate(dt);
     if (!(posed || moved || resized || this.#dirty) || !this.#renderer.ordered) return;
     this.#dirty = false;
-    if (posed || moved || resized) this.#requestSort();
+    if (posed || moved || resized) this.#order.request();
     this.#renderer.deform(this.#pose.weights, this.#pose.transforms, this.showSeen);
     this.#draw();
     this.dispatchEvent(new Event("frame"));
@@ -356,25 +383,9 @@ export class Player extends EventTarget {
     const busy = (played?.gain ?? 0) > 0.5 || (seen?.gain ?? 0) > 0.5;
     this.#idleGain += ((busy || !this.idle ? 0 : 1) - this.#idleGain) * smoothing(dt, 0.25);
     if (this.idle) layers.push({ ...this.idle.update(dt), gain: this.#idleGain });
-    const gaze = this.#look(dt);
+    const gaze = this.#gaze.update(dt, this.avatar, this.#pose.transforms, this.camera.position);
     if (gaze) layers.push(gaze);
-
-    const weights = this.weights.slice();
-    const rotations = Object.fromEntries(Object.entries(this.rotations).map(([name, v]) => [name, [...v]]));
-    for (const { weights: added, rotations: turns = {}, gain = 1 } of layers) {
-      for (const [name, w] of Object.entries(added)) {
-        const e = this.indices.get(name);
-        if (e === undefined || w === 0) continue;
-        // Two layers may both smile; the sum must not exceed what either may do alone.
-        const limit = Math.max(1, this.weights[e], w);
-        weights[e] = Math.min(limit, weights[e] + gain * w);
-      }
-      for (const [name, v] of Object.entries(turns)) {
-        const joint = name === "head" && !this.avatar.joints.includes("head") ? "neck" : name;
-        const sum = (rotations[joint] ??= [0, 0, 0]);
-        for (let c = 0; c < 3; c++) sum[c] += gain * v[c];
-      }
-    }
+    const { weights, rotations } = addLayers(this.avatar, this.weights, this.rotations, layers);
     return this.#setPose(weights, rotations);
   }
 
@@ -387,63 +398,8 @@ export class Player extends EventTarget {
     return true;
   }
 
-  #look(dt) {
-    const gaze = this.#gaze;
-    const eye = this.avatar.joints.indexOf("left_eye");
-    const other = this.avatar.joints.indexOf("right_eye");
-    let yaw = 0;
-    let pitch = 0;
-    if (gaze.target && eye >= 0 && other >= 0) {
-      const goal = gaze.target === "camera" ? this.camera.position : gaze.target;
-      const rest = this.avatar.jointRest;
-      const m = this.#pose.transforms.subarray(this.avatar.parents[eye] * 16);
-      const away = [0, 1, 2].map((c) => goal[c] - m[c * 4 + 3]);
-      // Into the resting head: the transpose of a rotation undoes it.
-      const d = [0, 1, 2].map((c) => m[c] * away[0] + m[4 + c] * away[1] + m[8 + c] * away[2] - (rest[eye * 3 + c] + rest[other * 3 + c]) / 2);
-      yaw = clamp(Math.atan2(d[0], d[2]), -0.55, 0.55);
-      pitch = clamp(-Math.atan2(d[1], Math.hypot(d[0], d[2])), -0.35, 0.35);
-    } else if (Math.abs(gaze.yaw) + Math.abs(gaze.pitch) < 1e-4) {
-      return null;
-    }
-    const t = smoothing(dt, 0.08);
-    gaze.yaw += (yaw - gaze.yaw) * t;
-    gaze.pitch += (pitch - gaze.pitch) * t;
-    const turn = [gaze.pitch, gaze.yaw, 0];
-    return { weights: lookWeights(gaze.yaw, gaze.pitch), rotations: { left_eye: turn, right_eye: turn } };
-  }
-
   #draw() {
     this.#renderer.draw(this.camera.matrices(this.canvas.width, this.canvas.height));
-  }
-
-  /** Ask the worker for an order; while it works, remember that another is wanted. Gives the id to wait for. */
-  #requestSort(always = false) {
-    const sort = this.#sort;
-    if (sort.busy) {
-      sort.wanted = true;
-      if (!always) return sort.id;
-      return sort.id + 1;
-    }
-    const { viewmat } = this.camera.matrices(this.canvas.width, this.canvas.height);
-    const { weights, transforms, version } = this.#pose;
-    const moved = version !== sort.sentPose;
-    const buffer = sort.spare ?? new ArrayBuffer(this.avatar.count * 4);
-    Object.assign(sort, { busy: true, wanted: false, sentPose: version, spare: null, id: sort.id + 1 });
-    const message = { id: sort.id, view: viewmat.slice(8, 12), buffer };
-    this.#worker.postMessage(moved ? { ...message, weights, transforms } : message, [buffer]);
-    return sort.id;
-  }
-
-  #sorted({ id, order, ms }) {
-    const sort = this.#sort;
-    this.sortMilliseconds = ms;
-    this.#renderer?.setOrder(order);
-    sort.spare = order.buffer;
-    sort.busy = false;
-    this.#dirty = true;
-    sort.waiting.get(id)?.();
-    sort.waiting.delete(id);
-    if (sort.wanted) this.#requestSort();
   }
 }
 

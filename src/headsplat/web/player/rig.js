@@ -104,11 +104,19 @@ export function deformMeans(rig, weights, transforms, scratch, out) {
  */
 export function deform(avatar, weights, transforms) {
   const { count: N, channels: C, offsets } = avatar;
-  const means = deformMeans(meansRig(avatar), weights, transforms, new Float32Array(N * 3), new Float32Array(N * 3));
+  const means = deformMeans(
+    meansRig(avatar),
+    weights,
+    transforms,
+    new Float32Array(N * 3),
+    new Float32Array(N * 3),
+  );
   const frames = blend(offsets.frames, weights, N);
   const looks = blend(offsets.appearance, weights, N);
   const scales = decodeHalves(avatar.scales, 1e-3);
-  const colours = avatar.featuresAreHalf ? decodeHalves(avatar.features) : Float32Array.from(avatar.features, (v) => v / 255);
+  const colours = avatar.featuresAreHalf
+    ? decodeHalves(avatar.features)
+    : Float32Array.from(avatar.features, (v) => v / 255);
   const covariances = new Float32Array(N * 6);
   const features = new Float32Array(N * 3);
   const opacities = new Float32Array(N);
@@ -117,17 +125,20 @@ export function deform(avatar, weights, transforms) {
     const own = quatMultiply(quatOfVector(change), avatar.quats.subarray(i * 4, i * 4 + 4));
     const R = matrixOfQuat(quatMultiply(blendedTurn(avatar, transforms, i), own));
     const s = [0, 1, 2].map((c) => (scales[i * 3 + c] * Math.exp(change[3 + c])) ** 2);
-    const entry = (a, b) => R[a * 3] * s[0] * R[b * 3] + R[a * 3 + 1] * s[1] * R[b * 3 + 1] + R[a * 3 + 2] * s[2] * R[b * 3 + 2];
+    const entry = (a, b) =>
+      R[a * 3] * s[0] * R[b * 3] + R[a * 3 + 1] * s[1] * R[b * 3 + 1] + R[a * 3 + 2] * s[2] * R[b * 3 + 2];
     covariances.set([entry(0, 0), entry(0, 1), entry(0, 2), entry(1, 1), entry(1, 2), entry(2, 2)], i * 6);
     const unit = (x) => Math.min(1, Math.max(0, x));
-    for (let c = 0; c < 3; c++) features[i * 3 + c] = unit(colours[i * C + c] + (looks ? looks[i * (C + 1) + c] : 0));
+    for (let c = 0; c < 3; c++)
+      features[i * 3 + c] = unit(colours[i * C + c] + (looks ? looks[i * (C + 1) + c] : 0));
     opacities[i] = unit(avatar.opacities[i] / 255 + (looks ? looks[i * (C + 1) + C] : 0));
   }
   return { means, covariances, features, opacities };
 }
 
 function blendedTurn(avatar, transforms, i) {
-  const quat = (k) => transforms.subarray(avatar.skinJoints[i * 4 + k] * 16 + 12, avatar.skinJoints[i * 4 + k] * 16 + 16);
+  const quat = (k) =>
+    transforms.subarray(avatar.skinJoints[i * 4 + k] * 16 + 12, avatar.skinJoints[i * 4 + k] * 16 + 16);
   const first = quat(0);
   const sum = [0, 0, 0, 0];
   for (let k = 0; k < 4; k++) {

@@ -16,7 +16,13 @@ export async function loadFaceMesh(files = FACE_MESH) {
   const locate = typeof files === "function" ? files : (file) => files.replace(/\/?$/, "/") + file;
   if (!globalThis.FaceMesh) await loadScript(locate("face_mesh.js"));
   const mesh = new globalThis.FaceMesh({ locateFile: (file) => locate(file) });
-  mesh.setOptions({ maxNumFaces: 1, refineLandmarks: true, minDetectionConfidence: 0.5, minTrackingConfidence: 0.5, selfieMode: false });
+  mesh.setOptions({
+    maxNumFaces: 1,
+    refineLandmarks: true,
+    minDetectionConfidence: 0.5,
+    minTrackingConfidence: 0.5,
+    selfieMode: false,
+  });
   let found = null;
   mesh.onResults(({ multiFaceLandmarks }) => (found = multiFaceLandmarks?.[0] ?? null));
   await mesh.initialize();
@@ -52,7 +58,9 @@ export async function loadFaceLandmarker({ bundle, wasm, model }) {
       const result = landmarker.detectForVideo(video, performance.now());
       const shapes = result.faceBlendshapes?.[0]?.categories;
       if (!shapes) return null;
-      const weights = Object.fromEntries(shapes.filter((s) => s.categoryName !== "_neutral").map((s) => [s.categoryName, s.score]));
+      const weights = Object.fromEntries(
+        shapes.filter((s) => s.categoryName !== "_neutral").map((s) => [s.categoryName, s.score]),
+      );
       return { weights, matrix: result.facialTransformationMatrixes?.[0]?.data ?? null };
     },
     close: () => landmarker.close(),
@@ -63,7 +71,8 @@ function loadScript(src) {
   return new Promise((resolve, reject) => {
     const script = Object.assign(document.createElement("script"), { src });
     script.onload = resolve;
-    script.onerror = () => reject(new Error("The face tracker cannot be loaded; check the connection, or give its files."));
+    script.onerror = () =>
+      reject(new Error("The face tracker cannot be loaded; check the connection, or give its files."));
     document.head.append(script);
   });
 }

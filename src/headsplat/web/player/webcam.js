@@ -4,10 +4,10 @@ import { eyeRotations, headTurn, otherSide } from "./arkit.js";
 import { FaceReader } from "./face.js";
 import { clamp, quatOfMatrix, smoothing, vectorOfQuat } from "./math.js";
 
-/** Seconds: smoothing of weights and of turns; when a face counts as lost; fading out and in. */
+/** Seconds: smoothing of weights and of turns; how long a face may be missing; fading out and in. */
 const TAU_WEIGHTS = 0.05;
 const TAU_TURNS = 0.09;
-const LOST_AFTER = 0.5;
+const LOST_AFTER = 0.4;
 const FADE = 0.35;
 const NEUTRAL_FRAMES = 12;
 
@@ -23,9 +23,16 @@ export class Webcam extends EventTarget {
   static async start(tracker, { mirror = true, video = document.createElement("video") } = {}) {
     let stream;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, facingMode: "user" }, audio: false });
+      stream = await navigator.mediaDevices.getUserMedia({
+        video: { width: 640, height: 480, facingMode: "user" },
+        audio: false,
+      });
     } catch (error) {
-      throw new Error(error.name === "NotAllowedError" ? "The camera was not allowed; allow it and try again." : "There is no camera that can be used.");
+      throw new Error(
+        error.name === "NotAllowedError"
+          ? "The camera was not allowed; allow it and try again."
+          : "There is no camera that can be used.",
+      );
     }
     Object.assign(video, { srcObject: stream, muted: true, playsInline: true });
     await video.play();
@@ -45,21 +52,26 @@ export class Webcam extends EventTarget {
   #wanted = null;
   #weights = {};
   #rotations = {};
-  #lastSeen = -Infinity;
+  #last = 0;
+  #missingSince = Infinity;
   #neutral = null;
 
   /** Take the next half second as the neutral face. */
   calibrate() {
     this.reader.calibrate();
+    this.#wanted = null;
     this.#neutral = { samples: [], weights: null, turn: null };
     this.#setState("calibrating");
   }
 
   /** Called by the player each frame. */
-  update(dt) {
-    const lost = performance.now() / 1000 - this.#lastSeen > LOST_AFTER;
-    if (lost && this.state === "following") this.#setState("lost");
-    if (!lost && this.#wanted && this.state === "lost") this.#setState("following");
+  update() {
+    const now = performance.now() / 1000;
+    // The true step: a slow tracker holds frames up for longer than the player's step admits.
+    const dt = Math.min(1, now - this.#last);
+    this.#last = now;
+    const lost = now - this.#missingSince > LOST_AFTER;
+    if (this.#wanted && this.state !== "calibrating") this.#setState(lost ? "lost" : "following");
     const goal = this.#wanted && !lost ? 1 : 0;
     this.gain = clamp(this.gain + (Math.sign(goal - this.gain) * dt) / FADE);
     if (this.#wanted) {
@@ -91,14 +103,17 @@ export class Webcam extends EventTarget {
       const seen = this.video.readyState >= 2 ? await this.tracker.detect(this.video).catch(() => null) : null;
       if (!this.#running) return;
       if (seen) this.#take(seen);
+      else this.#missingSince = Math.min(this.#missingSince, performance.now() / 1000);
       // Wait for the next picture; a hidden page gets none.
-      await new Promise((resolve) => (document.hidden ? setTimeout(resolve, 250) : requestAnimationFrame(resolve)));
+      await new Promise((resolve) =>
+        document.hidden ? setTimeout(resolve, 250) : requestAnimationFrame(resolve),
+      );
     }
   }
 
   #take(seen) {
     this.frames++;
-    this.#lastSeen = performance.now() / 1000;
+    this.#missingSince = Infinity;
     const read = seen.landmarks
       ? this.reader.read(seen.landmarks, this.video.videoWidth / this.video.videoHeight)
       : this.#fromWeights(seen);
@@ -120,9 +135,15 @@ export class Webcam extends EventTarget {
       neutral.turn = turn.map((_, i) => mean((s) => s.turn[i]));
     }
     const own = Object.fromEntries(
-      Object.entries(weights).map(([n, w]) => [n, clamp((w - neutral.weights[n]) / Math.max(0.1, 1 - neutral.weights[n]))]),
+      Object.entries(weights).map(([n, w]) => [
+        n,
+        clamp((w - neutral.weights[n]) / Math.max(0.1, 1 - neutral.weights[n])),
+      ]),
     );
-    return { weights: own, rotations: { ...headTurn(turn.map((v, i) => v - neutral.turn[i])), ...eyeRotations(own) } };
+    return {
+      weights: own,
+      rotations: { ...headTurn(turn.map((v, i) => v - neutral.turn[i])), ...eyeRotations(own) },
+    };
   }
 
   #setState(state) {
@@ -136,6 +157,8 @@ export class Webcam extends EventTarget {
 export function mirrored({ weights, rotations }) {
   return {
     weights: Object.fromEntries(Object.entries(weights).map(([name, w]) => [otherSide(name), w])),
-    rotations: Object.fromEntries(Object.entries(rotations).map(([name, [x, y, z]]) => [otherSide(name), [x, -y, -z]])),
+    rotations: Object.fromEntries(
+      Object.entries(rotations).map(([name, [x, y, z]]) => [otherSide(name), [x, -y, -z]]),
+    ),
   };
 }
