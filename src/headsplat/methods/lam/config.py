@@ -27,6 +27,7 @@ class LamConfig:
             "image": points attend to the image tokens alone, linear in the number of points, for CPUs.
         trunk: neurons of the two hidden layers before the output layers; 0 = one linear layer per output.
         subdivisions: midpoint subdivisions of the head model: 0, 1 or 2.
+        teeth: add two rows of teeth to a head model that has none.
         octaves: of the sines and cosines that tell points apart; the last has 2^(octaves - 2) periods a metre
         max_offset: how far a Gaussian may leave its point along each axis, metres.
         max_scale: largest standard deviation of a Gaussian, metres.
@@ -56,6 +57,7 @@ class LamConfig:
     head: Literal["flame", "free"] = "flame"
     attention: Literal["joint", "cross", "image"] = "joint"
     freeze_encoder: bool = False
+    teeth: bool = False
     octaves: int = 8
     max_offset: float = 0.1
     max_scale: float = 0.01
@@ -113,6 +115,7 @@ def paper() -> LamConfig:
         attention="cross",
         trunk=0,
         subdivisions=2,
+        teeth=True,
         freeze_encoder=True,
         pose_correctives=True,
         joints_follow_expression=False,

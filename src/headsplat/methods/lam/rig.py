@@ -20,6 +20,7 @@ from headsplat.head.model import HeadModel
 from headsplat.head.subdivide import subdivide
 from headsplat.methods.lam.config import LamConfig
 from headsplat.methods.lam.model import Prediction
+from headsplat.methods.lam.teeth import add_teeth
 
 
 class Pose(NamedTuple):
@@ -67,7 +68,7 @@ class Rig:
     @staticmethod
     def of(head: HeadModel, config: LamConfig) -> Rig:
         """The rig of a head model at its own density, subdivided as often as the settings say."""
-        fine = subdivide(head, config.subdivisions)
+        fine = subdivide(add_teeth(head) if config.teeth else head, config.subdivisions)
 
         def tensor(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array, np.float32))
