@@ -86,7 +86,7 @@ def track_parameters(
         )
     landmarks = _fill([points for points in found if points is not None], present)
     points, centre = face_points(), np.array([video.width, video.height]) / 2
-    report("Fitting the head", 0.0)
+    report("Fitting the head", 0.5)
     start = _shared_identity(points, landmarks[present], centre)
     fit = _fit_each(points, landmarks, centre, start, report)
     fit = _smooth(fit, present, video.fps)
@@ -210,14 +210,14 @@ def _smooth(fit: Fit, present: np.ndarray, fps: float) -> Fit:
 
 
 def _without_spikes(values: np.ndarray) -> np.ndarray:
-    """Replace frames far off the median of their five neighbours (Hampel filter)."""
+    """Replace frames much farther off the median of five neighbours than they usually move in one frame."""
     if len(values) < 5:
         return values
     padded = np.concatenate([values[:1], values[:1], values, values[-1:], values[-1:]])
     windows = np.lib.stride_tricks.sliding_window_view(padded, 5, axis=0)
     median = np.median(windows, -1)
     away = np.abs(values - median)
-    usual = 1.4826 * np.median(away, 0) + 1e-9
+    usual = np.median(np.abs(np.diff(values, axis=0)), 0) + 1e-9
     return np.where((away > 8 * usual).any(1, keepdims=True), median, values)
 
 
