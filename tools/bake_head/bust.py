@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .anny_body import PARTS, AnnyBust
-from .people import People
+from .anny_body import JOINTS, PARTS, AnnyBust
+from .flatten import boundary_loops
+from .people import People, symmetric_expressions
 
 _FLIP = np.array([-1, 1, 1], np.float32)
 
@@ -101,6 +102,28 @@ def start(source: AnnyBust, people: People) -> Bust:
     )
 
 
+def smooth_rim(bust: Bust, passes: int = 12) -> Bust:
+    """Turn the staircase along the cut edge of the bust into a smooth line, in every shape."""
+    loops = boundary_loops(bust.faces[bust.part_faces("head", "body")])
+    rim = min(loops, key=lambda loop: bust.template[loop, 1].mean())
+    operator = np.eye(len(rim))
+    once = 0.5 * operator + 0.25 * (np.roll(operator, 1, axis=0) + np.roll(operator, -1, axis=0))
+    operator = np.linalg.matrix_power(once, passes)
+    template, basis = bust.template.copy(), bust.basis.copy()
+    template[rim] = operator @ template[rim]
+    basis[:, rim] = np.einsum("ij,sjk->sik", operator, basis[:, rim])
+    return replace(bust, template=symmetrised(template, bust.mirror), basis=basis)
+
+
+def exactly_symmetric(bust: Bust, symmetric: np.ndarray, names: tuple[str, ...]) -> Bust:
+    """Make the mirror law of template, basis and expressions exact to the last bit of rounding."""
+    sign = np.where(symmetric, 1, -1)[:, None, None].astype(np.float32)
+    basis = 0.5 * (bust.basis + bust.basis[:, bust.mirror] * _FLIP * sign)
+    expressions = symmetric_expressions(bust.expressions, names, bust.mirror)
+    template = symmetrised(bust.template, bust.mirror)
+    return replace(bust, template=template, basis=basis, expressions=expressions)
+
+
 def symmetrised(template: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     """The average with the mirror image; exact, so that the mirror of a vertex has exactly the negated x."""
     half = 0.5 * (template + template[mirror] * _FLIP)
@@ -134,14 +157,16 @@ def _triangles(
 
 
 def _stiff_parts(weights: np.ndarray, source: AnnyBust) -> np.ndarray:
-    """Eyes, teeth and tongue each follow one joint only."""
+    """Eyes, teeth and tongue each follow one joint only; lids do not turn with the eyes."""
+    weights[:, JOINTS.index("head")] += weights[:, 4] + weights[:, 5]
+    weights[:, 4:] = 0
     for part, joint in (
-        ("left_eye", 4),
-        ("right_eye", 5),
-        ("teeth_lower", 3),
-        ("teeth_upper", 2),
-        ("tongue", 3),
+        ("left_eye", "left_eye"),
+        ("right_eye", "right_eye"),
+        ("teeth_lower", "jaw"),
+        ("teeth_upper", "head"),
+        ("tongue", "jaw"),
     ):
         rows = np.unique(source.quads[source.quad_part == PARTS.index(part)])
-        weights[rows] = np.eye(6, dtype=np.float32)[joint]
+        weights[rows] = np.eye(len(JOINTS), dtype=np.float32)[JOINTS.index(joint)]
     return weights

@@ -60,6 +60,15 @@ def replace_eyes(bust: Bust, shrink: float = 0.99) -> Bust:
     return bust.plus(*pieces[1], count + np.arange(size))
 
 
+def eye_centres(bust: Bust) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of the left and the right eyeball: (2, 3), and (S, 2, 3) per sigma; the eye joints go there."""
+    poles = [bust.part_vertices(part)[[0, -1]] for part in ("left_eye", "right_eye")]
+    return (
+        np.stack([bust.template[pair].mean(0) for pair in poles]),
+        np.stack([bust.basis[:, pair].mean(1) for pair in poles], axis=1),
+    )
+
+
 def _fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
     """Centre and radius of the least-squares sphere through (N, 3) points."""
     system = np.concatenate([2 * points, np.ones((len(points), 1))], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,13 +29,20 @@ def load_free_head(level: int = 0) -> HeadModel:
     """
     if level not in (0, 1, 2):
         raise HeadsplatError(f"The free head has subdivision levels 0, 1 and 2, not {level}.")
-    if level:
-        return subdivide(load_free_head(level - 1))
+    return subdivide(load_free_head(level - 1)) if level else read_asset(ASSET)
+
+
+def read_asset(path: Path) -> HeadModel:
+    """The head in a file written by tools/bake_head: the left half and the sagittal plane, mirrored.
+
+    Raises:
+        HeadsplatError: the file is missing or damaged.
+    """
     try:
-        with np.load(ASSET, allow_pickle=False) as file:
+        with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise HeadsplatError(f"Cannot read {ASSET}; install headsplat again.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise HeadsplatError(f"Cannot read {path}; install headsplat again.") from error
 
     mirror = stored["mirror"].astype(np.int32)
     half = stored["half"].astype(np.int32)
