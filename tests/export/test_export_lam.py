@@ -22,6 +22,7 @@ def archive(avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_lam_zip(avatar, folder / "egg.zip")
     with zipfile.ZipFile(folder / "egg.zip") as file:
         assert file.testzip() is None
+        assert file.namelist()[0] == "egg/"  # the viewer refuses archives without an entry for the folder
         file.extractall(folder)
     return folder / "egg"
 
