@@ -133,3 +133,21 @@ def test_a_take_plays_scrubs_and_can_be_recorded(player_page: Any) -> None:
         }"""
     )
     assert out["smile"] > 0.5 and out["frames"] >= 3
+
+
+def test_a_take_of_the_page_is_read_by_python(page: Any, tmp_path: Path) -> None:
+    original = take("hello")
+    write_lam_json(original, tmp_path / "in.json")
+    text = page.evaluate(
+        """async (text) => {
+          const { readMotion, writeMotion } = await import("/web/player/motion-files.js");
+          return writeMotion(readMotion(text));
+        }""",
+        (tmp_path / "in.json").read_text(),
+    )
+    (tmp_path / "out.json").write_text(text)
+    back, wanted = read_lam_json(tmp_path / "out.json"), read_lam_json(tmp_path / "in.json")
+    columns = [back.expressions.index(name) for name in wanted.expressions]
+    np.testing.assert_allclose(back.weights[:, columns], wanted.weights, atol=1e-4)
+    np.testing.assert_allclose(back.rotations, wanted.rotations, atol=1e-3)
+    assert back.fps == wanted.fps

@@ -1,6 +1,6 @@
 /** The page around one avatar: bar, panel, scrubber, webcam, files dropped on it. */
 
-import { Player, TAKES, readMotion } from "../player/player.js";
+import { Player, TAKES, readMotion, writeMotion } from "../player/player.js";
 import { FACE_MESH, loadFaceMesh } from "../player/trackers.js";
 import { Webcam } from "../player/webcam.js";
 import { embedded, embeddedFiles } from "./embedded.js";
@@ -13,6 +13,7 @@ const SOUND = /\.(wav|mp3|ogg|m4a|flac|aac|opus|weba)$/i;
 let player = null;
 let panel = null;
 let film = null;
+let kept = null;
 
 const press = (button, on) => (button.ariaPressed = String(on));
 const pressed = (button) => button.ariaPressed === "true";
@@ -180,6 +181,16 @@ function wire() {
     player.lookAt(on ? "camera" : null);
   };
   $("camera").onclick = tell(() => (pressed($("camera")) ? stopWebcam() : startWebcam()));
+  $("keep").onclick = () => {
+    press($("keep"), !kept);
+    $("keep").textContent = kept ? "Record take" : "Stop and save";
+    if (!kept) {
+      kept = player.recordTake();
+      return;
+    }
+    save(new Blob([writeMotion(kept.stop())], { type: "application/json" }), `${stem()}-take.json`);
+    kept = null;
+  };
   $("calibrate").onclick = () => player.webcam?.calibrate();
   $("mirror").onchange = ({ target }) => player.webcam && (player.webcam.mirror = target.checked);
   $("shot").onclick = tell(async () => save(await player.screenshot(), `${stem()}.png`));

@@ -71,7 +71,7 @@ export class OrbitCamera {
 
   /**
    * Let the reader turn the head: drag = orbit, two fingers or right button = pan, wheel or pinch = zoom,
-   * double click = back home.
+   * double click = back home; arrows, + and - while it has the focus.
    *
    * @param {HTMLElement} element
    * @param {AbortSignal} signal ends the listening
@@ -86,6 +86,7 @@ export class OrbitCamera {
       return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, d: Math.hypot(a.x - b.x, a.y - b.y) || 1 };
     };
     element.style.touchAction = "none";
+    if (element.tabIndex < 0) element.tabIndex = 0;
 
     on("pointerdown", (event) => {
       element.setPointerCapture?.(event.pointerId);
@@ -128,6 +129,25 @@ export class OrbitCamera {
     );
     on("dblclick", () => {
       this.reset();
+      changed();
+    });
+    const keys = {
+      ArrowLeft: [-0.15, 0],
+      ArrowRight: [0.15, 0],
+      ArrowUp: [0, 0.12],
+      ArrowDown: [0, -0.12],
+      "+": 0.9,
+      "-": 1.1,
+    };
+    on("keydown", (event) => {
+      const step = keys[event.key];
+      if (step === undefined) return;
+      event.preventDefault();
+      const { yaw, pitch, distance } = this.wanted;
+      this.set(
+        Array.isArray(step) ? { yaw: yaw + step[0], pitch: pitch + step[1] } : { distance: distance * step },
+        { glide: true },
+      );
       changed();
     });
     on("contextmenu", (event) => event.preventDefault());

@@ -1,8 +1,8 @@
-/** Read motions: Live Link Face CSV, LAM's JSON, headsplat's JSON, TalkingHead's viseme tracks. */
+/** Read motions: Live Link Face CSV, LAM's JSON, headsplat's JSON, TalkingHead's viseme tracks. Write LAM's. */
 
 import { ARKIT, eyeRotations, headTurn } from "./arkit.js";
 import { quatMultiply, quatOfVector, vectorOfQuat } from "./math.js";
-import { motionOfFrames, resample } from "./motion.js";
+import { frameCount, motionOfFrames, resample } from "./motion.js";
 import { motionOfVisemes } from "./visemes.js";
 
 /** A motion file that cannot be used; `message` is one sentence for the reader of the page. */
@@ -43,6 +43,30 @@ function read(source, name) {
   throw new MotionError(
     "This JSON holds no motion: expected {names, frames}, {expressions, weights, fps} or {visemes, vtimes, vdurations}.",
   );
+}
+
+/**
+ * A motion as LAM's JSON, which `headsplat animate --motion` reads too; eye turns go along only as eyeLook weights.
+ *
+ * @returns {string}
+ */
+export function writeMotion({ expressions, weights, joints, rotations, fps, ...rest }) {
+  const E = expressions.length;
+  const frames = Array.from({ length: frameCount({ expressions, weights, ...rest }) }, (_, t) => {
+    const turn = (name) => {
+      const j = joints.indexOf(name);
+      const at = (t * joints.length + j) * 3;
+      return quatOfVector(j < 0 ? [0, 0, 0] : rotations.subarray(at, at + 3));
+    };
+    const head = vectorOfQuat(quatMultiply(turn("neck"), turn("head")));
+    const round = (v) => Math.round(v * 1e5) / 1e5;
+    return {
+      weights: Array.from(weights.subarray(t * E, (t + 1) * E), round),
+      time: round(t / fps),
+      rotation: head.map(round),
+    };
+  });
+  return JSON.stringify({ names: expressions, metadata: { fps, frame_count: frames.length }, frames });
 }
 
 const finite = (x) => (Number.isFinite(+x) ? +x : 0);

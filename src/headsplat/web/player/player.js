@@ -10,14 +10,14 @@ import { Idle } from "./idle.js";
 import { addLayers } from "./layers.js";
 import { clamp, smoothing } from "./math.js";
 import { Playback } from "./motion.js";
-import { readMotion } from "./motion-files.js";
+import { readMotion, writeMotion } from "./motion-files.js";
 import { DrawingOrder } from "./order.js";
 import { recordCanvas, recordFrames } from "./record.js";
 import { jointTransforms } from "./rig.js";
 import { TAKES } from "./takes.js";
 import { motionOfAudio, motionOfVisemes } from "./visemes.js";
 
-export { ARKIT, eyeRotations, readMotion, TAKES };
+export { ARKIT, eyeRotations, readMotion, TAKES, writeMotion };
 
 /**
  * Shows and animates an avatar.
