@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import signal
 import sys
 import time
@@ -18,6 +20,9 @@ from headsplat.terminal import Status, fail, finish, progress, say
 
 if TYPE_CHECKING:
     from headsplat.motion import Motion
+
+UNSURE = 0.3
+"""Confidence of a photo below which `create` warns."""
 
 Output = Annotated[Path, arg(aliases=("-o",))]
 
@@ -379,10 +384,16 @@ def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
     from headsplat.avatar_file import save_avatar
     from headsplat.reconstruct import reconstruct
 
-    with Status("Making the avatar") as status:
+    # pymatting prints remarks about its own arithmetic; stdout belongs to the result.
+    with Status("Making the avatar") as status, contextlib.redirect_stdout(io.StringIO()):
         avatar = reconstruct(photo, progress=lambda done: status("Making the avatar", done), **options)
     save_avatar(avatar, output)
     measured = avatar.info
+    if measured["confidence"] < UNSURE:
+        say(
+            f"The face is covered, turned far, or hardly a face (confidence {measured['confidence']:.2f}): "
+            "look at the avatar before you use it."
+        )
     fit = {}  # an avatar on FLAME has no pose in the photo to be measured in
     if "source_psnr" in measured:
         fit = {
