@@ -28,7 +28,6 @@ FLAGS = [
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--autoplay-policy=no-user-gesture-required",
-    "--allow-file-access-from-files=false",
 ]
 
 
