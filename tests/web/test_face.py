@@ -116,3 +116,20 @@ def test_a_tracked_face_drives_the_avatar_mirrored_and_a_lost_one_fades(player_p
     page.wait_for_function("() => Object.values(player.getWeights({ live: true })).every((w) => w === 0)")
     page.evaluate("() => player.follow(null)")
     assert page.evaluate("() => [fake.states, fake.closed]") == [["following", "lost"], True]
+
+
+def test_the_table_belongs_to_the_bundled_head(page: Any) -> None:
+    """If this fails, the head has changed: run tools/bake_face_basis.py."""
+    stored = page.evaluate(
+        """async () => {
+          const { NAMES, POINTS, STABLE, STABLE_REST, STEP, TABLE } = await import("/web/player/face-basis.js");
+          const bytes = Int8Array.from(atob(TABLE.replace(/\\s/g, "")), (c) => c.charCodeAt(0));
+          return { NAMES, POINTS, STABLE, STABLE_REST, table: Array.from(bytes, (v) => v * STEP) };
+        }"""
+    )
+    head = load_free_head()
+    rest = head.landmarks(head.template)[stored["STABLE"]] * 1e3
+    np.testing.assert_allclose(np.reshape(stored["STABLE_REST"], (-1, 3)) / 10, rest, atol=0.5)
+    order = [head.expression_names.index(name) for name in stored["NAMES"]]
+    moves = head.landmarks(head.expression_basis[order])[:, stored["POINTS"], :2] * 1e3
+    np.testing.assert_allclose(np.reshape(stored["table"], moves.shape), moves, atol=0.5)
