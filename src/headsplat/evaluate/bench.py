@@ -68,6 +68,7 @@ def run(
     json: bool = False,
     sizes: tuple[int, ...] = SIZES,
     channels: tuple[int, ...] = (3, 32),
+    pixels: int = 512,
     avatar: Path | None = None,
     photo: Path | None = None,
     seconds: float = 4.0,
@@ -81,6 +82,7 @@ def run(
         json: print the rows as one JSON list in the last line.
         sizes: numbers of Gaussians of the synthetic scene.
         channels: numbers of feature channels to draw.
+        pixels: side of the pictures of `raster` and `animate`.
         avatar: a .avatar file to measure besides the synthetic scene.
         photo: the photo for `create`; default the portrait that scikit-image brings.
         seconds: about how long each comparison runs.
@@ -91,9 +93,9 @@ def run(
     given = None if avatar is None else load_avatar(avatar)
     match what:
         case "raster":
-            rows = raster(sizes, channels, given, seconds)
+            rows = raster(sizes, channels, pixels, given, seconds)
         case "animate":
-            rows = animate(sizes[-1], given, seconds)
+            rows = animate(sizes[-1], pixels, given, seconds)
         case "create":
             rows = create(photo)
         case "memory":
@@ -183,11 +185,12 @@ def rows_of(
 def raster(
     sizes: Sequence[int] = SIZES,
     channels: Sequence[int] = (3, 32),
+    pixels: int = 512,
     avatar: Avatar | None = None,
     seconds: float = 4.0,
 ) -> list[Row]:
-    """Drawing at 512 x 512, forward and with all gradients: the CPU kernel against plain torch in tiles."""
-    views = scenes.cameras()
+    """Drawing still Gaussians, forward and with all gradients: the CPU kernel against plain torch in tiles."""
+    views = scenes.cameras(pixels)
     rows = []
     for count in sizes:
         rows += _raster_rows("ellipsoid", scenes.cloud(count), views, seconds)
@@ -196,7 +199,9 @@ def raster(
                 rows += _raster_rows("ellipsoid", scenes.cloud(count, c), views, seconds, baseline=False)
     if avatar is not None:
         yaws = [view for view in np.radians([-30, -15, 0, 15, 30])]
-        rows += _raster_rows("avatar", avatar.gaussians, [portrait_camera(avatar, y) for y in yaws], seconds)
+        rows += _raster_rows(
+            "avatar", avatar.gaussians, [portrait_camera(avatar, y, size=pixels) for y in yaws], seconds
+        )
     return rows
 
 
@@ -235,33 +240,34 @@ def _raster_rows(
 
 def _torch_tasks(cloud: Gaussians, views: list[Any], grad: np.ndarray) -> tuple[Task, Task]:
     torch = _torch()
-    from headsplat.evaluate import torch_baseline
+    from headsplat.evaluate import torch_baseline as baseline
 
-    arrays = (cloud.means, cloud.quats, cloud.scales, cloud.opacities, cloud.features)
-    cameras = [(torch.from_numpy(v.viewmat), torch.from_numpy(v.K), v.width, v.height) for v in views]
-    weight = torch.from_numpy(grad)
+    arrays, weight = baseline.arrays_of(cloud), torch.from_numpy(grad)
+    cameras = [baseline.view_of(v) for v in views]
 
     def forward(i: int) -> None:
         with torch.no_grad():
-            torch_baseline.rasterize(*map(torch.from_numpy, arrays), *cameras[i % len(cameras)])
+            baseline.rasterize(*arrays, *cameras[i % len(cameras)])
 
     def both(i: int) -> None:
-        leaves = [torch.from_numpy(a).requires_grad_() for a in arrays]
-        (torch_baseline.rasterize(*leaves, *cameras[i % len(cameras)]) * weight).sum().backward()
+        image = baseline.rasterize(*arrays, *cameras[i % len(cameras)])
+        torch.autograd.grad((image * weight).sum(), arrays)
 
     return forward, both
 
 
-def animate(count: int = scenes.LAM_80K, avatar: Avatar | None = None, seconds: float = 4.0) -> list[Row]:
-    """Moving and drawing at 512 x 512: the fused kernel, the same in two steps, and plain torch.
+def animate(
+    count: int = scenes.LAM_80K, pixels: int = 512, avatar: Avatar | None = None, seconds: float = 4.0
+) -> list[Row]:
+    """Moving and drawing: the fused kernel, the same in two steps, and plain torch.
 
     `ratio_to_static` compares with drawing the same avatar at rest with the same kernel in the same run.
     """
     rows = []
-    scenes_of = [("ellipsoid", scenes.rig(count), scenes.cameras())]
+    scenes_of = [("ellipsoid", scenes.rig(count), scenes.cameras(pixels))]
     if avatar is not None:
         yaws = np.radians([-30, -15, 0, 15, 30])
-        scenes_of.append(("avatar", avatar, [portrait_camera(avatar, y) for y in yaws]))
+        scenes_of.append(("avatar", avatar, [portrait_camera(avatar, y, size=pixels) for y in yaws]))
     for scene, model, views in scenes_of:
         renderer = RigRenderer(model)
         for active in (0, 12, 52):
@@ -298,17 +304,16 @@ def animate(count: int = scenes.LAM_80K, avatar: Avatar | None = None, seconds: 
 
 def _torch_animation(avatar: Avatar, poses: list[tuple[np.ndarray, np.ndarray]], views: list[Any]) -> Task:
     torch = _torch()
-    from headsplat.evaluate import torch_baseline
+    from headsplat.evaluate import torch_baseline as baseline
 
-    animation = torch_baseline.Animation(avatar)
+    animation = baseline.Animation(avatar)
+    cameras = [baseline.view_of(v) for v in views]
 
     def task(i: int) -> None:
         weights, transforms = poses[i % len(poses)]
-        view = views[i % len(views)]
         with torch.no_grad():
             moved = animation.pose(torch.from_numpy(weights), torch.from_numpy(transforms))
-            viewmat, K = torch.from_numpy(view.viewmat), torch.from_numpy(view.K)
-            torch_baseline.rasterize(*moved, viewmat, K, view.width, view.height)
+            baseline.rasterize(*moved, *cameras[i % len(cameras)])
 
     return task
 
@@ -372,19 +377,15 @@ def memory(count: int = scenes.LAM_80K) -> list[Row]:
     """Peak resident memory of fresh processes at the usual jobs (`peak_mb`), and how long they took."""
     rows = []
     for name, code in MEMORY_JOBS.items():
-        script = (
-            code.format(count=count)
-            + "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
+        script = code.format(count=count) + "\nfrom headsplat.evaluate import peak; print(peak.megabytes())"
         start = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         elapsed = (time.perf_counter() - start) * 1e3
-        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10  # bytes there, kilobytes elsewhere
         rows += rows_of(
             {name: np.array([elapsed])},
             None,
             {},
-            extra={name: {"peak_mb": round(int(done.stdout.split()[-1]) / unit, 1)}},
+            extra={name: {"peak_mb": round(float(done.stdout.split()[-1]), 1)}},
             bench="memory",
             scene="ellipsoid",
             gaussians=count if "count" in code else 0,

@@ -6,15 +6,43 @@ rules of docs/conventions.md but for closing pixels, which dense tensors gain no
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from headsplat.avatar import Avatar
-from headsplat.gaussians import axis_angle_to_quat, matrix_to_quat
+from headsplat.camera import Camera
+from headsplat.gaussians import Gaussians, matrix_to_quat
 from headsplat.raster import reference
+from headsplat.raster.rig_torch import multiply_quats, quats_of_vectors
 from headsplat.raster.rules import THREE_DGS, Rules
 
 TILE = 16
+
+# Means, quats, scales, opacities and features; viewmat, K, width and height.
+Arrays = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+View = tuple[Tensor, Tensor, int, int]
+
+
+def arrays_of(cloud: Gaussians, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Arrays:
+    """A numpy cloud as leaves that want gradients."""
+
+    def leaf(array: np.ndarray) -> Tensor:
+        return torch.tensor(array, device=device, dtype=dtype, requires_grad=True)
+
+    return (
+        leaf(cloud.means),
+        leaf(cloud.quats),
+        leaf(cloud.scales),
+        leaf(cloud.opacities),
+        leaf(cloud.features),
+    )
+
+
+def view_of(camera: Camera, device: str = "cpu", dtype: torch.dtype = torch.float32) -> View:
+    """A numpy camera as tensors."""
+    viewmat, K = (torch.tensor(a, device=device, dtype=dtype) for a in (camera.viewmat, camera.K))
+    return viewmat, K, camera.width, camera.height
 
 
 def rasterize(
@@ -94,48 +122,39 @@ class Animation:
     def __init__(self, avatar: Avatar):
         """Unpack `avatar` into dense float32 tensors."""
         count = len(avatar)
-        self.rest = [
-            torch.from_numpy(a)
-            for a in (
-                avatar.gaussians.means,
-                avatar.gaussians.quats,
-                avatar.gaussians.scales,
-                avatar.gaussians.opacities,
-                avatar.gaussians.features,
-            )
-        ]
+        self.rest = arrays_of(avatar.gaussians)
         self.means = torch.from_numpy(avatar.expression_means.to_dense(count)).flatten(1)
         frames = avatar.expression_frames
         self.frames = None if frames is None else torch.from_numpy(frames.to_dense(count)).flatten(1)
         self.joints = torch.from_numpy(avatar.skin_joints).long()
         self.weights = torch.from_numpy(avatar.skin_weights)
 
-    def pose(self, weights: Tensor, transforms: Tensor) -> list[Tensor]:
+    def to(self, device: str) -> None:
+        """Move everything to `device`."""
+        m, q, s, o, f = self.rest
+        self.rest = (m.to(device), q.to(device), s.to(device), o.to(device), f.to(device))
+        self.means, self.joints, self.weights = (
+            t.to(device) for t in (self.means, self.joints, self.weights)
+        )
+        self.frames = None if self.frames is None else self.frames.to(device)
+
+    def pose(self, weights: Tensor, transforms: Tensor) -> Arrays:
         """Means, quats, scales, opacities and features under (E,) weights and (J, 4, 4) transforms."""
         means, quats, scales, opacities, features = self.rest
         means = means + (weights @ self.means).view(-1, 3)
         if self.frames is not None:
             change = (weights @ self.frames).view(-1, 6)
-            turn = torch.from_numpy(axis_angle_to_quat(change[:, :3].numpy())).to(quats.dtype)
-            quats = _multiply(turn, quats)
+            quats = multiply_quats(quats_of_vectors(change[:, :3]), quats)
             scales = scales * torch.exp(change[:, 3:])
         blended = torch.einsum("nk,nkij->nij", self.weights, transforms[self.joints])
         means = torch.einsum("nij,nj->ni", blended[:, :3, :3], means) + blended[:, :3, 3]
-        turns = torch.from_numpy(matrix_to_quat(transforms[:, :3, :3].numpy())).to(quats.dtype)
+        turns = torch.from_numpy(matrix_to_quat(transforms[:, :3, :3].cpu().numpy())).to(quats)
         # With the small turns of a head all joints' quaternions have the same sign.
         turn = torch.einsum("nk,nkq->nq", self.weights, turns[self.joints])
-        return [means, _multiply(turn / turn.norm(dim=1, keepdim=True), quats), scales, opacities, features]
-
-
-def _multiply(a: Tensor, b: Tensor) -> Tensor:
-    aw, ax, ay, az = a.unbind(-1)
-    bw, bx, by, bz = b.unbind(-1)
-    return torch.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        -1,
-    )
+        return (
+            means,
+            multiply_quats(turn / turn.norm(dim=1, keepdim=True), quats),
+            scales,
+            opacities,
+            features,
+        )
