@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -153,3 +154,16 @@ def test_several_photos_make_one_avatar(
 def test_clips_are_known_by_their_bytes(send: Callable[..., Any]) -> None:
     assert send(bytes(4) + b"ftypisom" + bytes(50), "clip.jpg").json()["kind"] == "clip"
     assert send(b"\x1aE\xdf\xa3" + bytes(50), "clip").json()["kind"] == "clip"
+
+
+def test_a_taken_port_is_told_and_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from headsplat.errors import HeadsplatError
+    from headsplat.web.studio import studio
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(HeadsplatError, match="not free"):
+            studio(port=other.getsockname()[1], browser=False)
+    assert not list(tmp_path.iterdir())

@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -263,7 +262,7 @@ class Jobs:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C is for the studio, which then ends its worker
         )  # fmt: skip
         assert process.stdin is not None
         process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -296,13 +295,13 @@ class Jobs:
 
 
 async def _stop(process: asyncio.subprocess.Process | None) -> None:
-    """End a worker and all that it started: politely, then not."""
+    """End a worker: politely, then not."""
     if process is None or process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+        process.terminate()
     try:
         await asyncio.wait_for(process.wait(), _KILL_AFTER)
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
