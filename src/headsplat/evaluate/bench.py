@@ -189,7 +189,7 @@ def raster(
     avatar: Avatar | None = None,
     seconds: float = 4.0,
 ) -> list[Row]:
-    """Drawing still Gaussians, forward and with all gradients: the CPU kernel against plain torch in tiles."""
+    """Drawing still Gaussians, forward and with all gradients: the CPU kernel against torch in tiles."""
     views = scenes.cameras(pixels)
     rows = []
     for count in sizes:
