@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headsplat.data.image import read_image, to_uint8, write_image
+from headsplat.data.image import read_focal, read_image, to_uint8, write_image
 from headsplat.errors import HeadsplatError
 
 
@@ -42,6 +42,16 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.png", exif=exif)
     np.testing.assert_allclose(read_image(tmp_path / "a.png"), np.asarray(upright) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(("noted", "wanted"), [(26, 26 / 43.27), (0, None), (None, None)])
+def test_focal_length(tmp_path: Path, noted: int | None, wanted: float | None) -> None:
+    exif = Image.Exif()
+    if noted is not None:
+        exif.get_ifd(0x8769)[0xA405] = noted
+    Image.fromarray(to_uint8(_ramp())).save(tmp_path / "a.jpg", exif=exif)
+    assert read_focal(tmp_path / "a.jpg") == (pytest.approx(wanted) if wanted else None)
+    assert read_focal(tmp_path / "missing.jpg") is None
 
 
 def test_cmyk(tmp_path: Path) -> None:

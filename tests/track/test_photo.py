@@ -1,6 +1,5 @@
 """One photo into a frame: what must hold of it, and what is refused in one sentence."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,8 @@ from headsplat.data.image import write_image
 from headsplat.errors import HeadsplatError
 from headsplat.head.free import load_free_head
 from headsplat.track import track_photo
-from headsplat.track.photo import crop_around, warp
+from headsplat.track.occlusion import cover
+from headsplat.track.photo import confidence_of, crop_around, warp
 from headsplat.track.torso import head_angles
 
 pytest.importorskip("mediapipe")
@@ -142,14 +142,23 @@ def test_a_profile_is_refused() -> None:
         track_photo(paint(seed=3, yaw=np.radians(85)).image)
 
 
-def test_confidence_falls_with_the_turn(frame: Frame) -> None:
-    from headsplat.track.photo import confidence_of
+def test_confidence_falls_with_whatever_makes_a_fit_doubtful() -> None:
+    best = confidence_of(0.01, 0.0, 200)
+    turned = [confidence_of(0.01, np.radians(a), 200) for a in (0, 40, 60)]
+    assert best == turned[0] > turned[1] > turned[2] > 0
+    assert confidence_of(0.03, 0.0, 200) < best
+    assert confidence_of(0.01, 0.0, 70) < best
+    assert confidence_of(0.01, 0.0, 200, cover=1.5) < 0.3 < best
 
-    values = [confidence_of(0.01, np.radians(a), frame.landmarks, frame.crop) for a in (0, 40, 60)]
-    assert values[0] > values[1] > values[2] > 0
-    assert confidence_of(0.03, 0.0, frame.landmarks, frame.crop) < values[0]
-    tiny = replace(frame, crop=frame.crop * 8)
-    assert confidence_of(0.01, 0.0, tiny.landmarks, tiny.crop) < values[0]
+
+@pytest.mark.parametrize("colour", [(0.7, 0.8, 0.9), (0.1, 0.1, 0.12)])
+def test_a_mask_is_noticed_and_a_bare_face_is_not(frame: Frame, colour: tuple[float, ...]) -> None:
+    import cv2
+
+    assert cover(frame.image, frame.landmarks) < 0.9
+    corners = frame.landmarks[[195, 50, 93, 172, 152, 397, 323, 280]].astype(np.int32)
+    masked = cv2.fillPoly(frame.image.copy(), [corners], colour)
+    assert cover(masked, frame.landmarks) > 1.2
 
 
 @pytest.mark.parametrize("scale", [0.4, 0.9, 1.0, 2.7])

@@ -69,6 +69,21 @@ def read_image(path: str | os.PathLike[str], *, longest: int | None = None) -> n
         ) from error
 
 
+def read_focal(path: str | os.PathLike[str]) -> float | None:
+    """The focal length that a camera noted in a picture, over the picture's diagonal; None if it did not.
+
+    Cameras write it as the equivalent on 36 x 24 mm film, whose diagonal is 43.27 mm.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            on_film = image.getexif().get_ifd(0x8769).get(0xA405)
+        return float(on_film) / 43.27 if on_film and 5 < float(on_film) < 2000 else None
+    except (OSError, ValueError, TypeError, SyntaxError):
+        return None
+
+
 def write_image(path: str | os.PathLike[str], image: np.ndarray, *, quality: int = 95) -> None:
     """Write a picture; the suffix (.png, .jpg, .webp) chooses the format.
 

@@ -23,6 +23,7 @@ def fit_frames(
     centre: np.ndarray,
     *,
     focal: float | None = None,
+    focal_guess: float | None = None,
     belief: Priors = _DEFAULT,
 ) -> Fit:
     """Fit frames of one person from nothing: one identity and focal length, a pose and an expression each.
@@ -32,9 +33,14 @@ def fit_frames(
         landmarks: (F, 478, 2) detected points, pixels; a photo has F = 1.
         centre: (2,) principal point, pixels.
         focal: known focal length in pixels; None estimates it.
+        focal_guess: where an estimate starts and is pulled to, pixels; None takes a usual portrait's.
         belief: prior weights.
     """
-    guess = focal or priors.FOCAL_PER_FACE * float(np.median([lm.face_height(x) for x in landmarks]))
+    guess = (
+        focal
+        or focal_guess
+        or priors.FOCAL_PER_FACE * float(np.median([lm.face_height(x) for x in landmarks]))
+    )
     fit = Fit(np.zeros(len(points.shape)), guess, tuple(_place(points, x, guess, centre) for x in landmarks))
     problem = Problem(points, landmarks, centre, guess, belief)
     # Stiff expressions first: identity and pose must not be explained by a grimace.

@@ -40,7 +40,7 @@ def track_photo(
     Raises:
         HeadsplatError: unreadable file, no face, several, too small, turned too far, or not explainable.
     """
-    from headsplat.data.image import read_image
+    from headsplat.data.image import read_focal, read_image
     from headsplat.head.free import load_free_head
     from headsplat.track.contour import see_outline
     from headsplat.track.detect import detect_face
@@ -49,17 +49,24 @@ def track_photo(
     from headsplat.track.points import face_points
     from headsplat.track.refine import refine_outline
 
+    noted = None
     if isinstance(photo, np.ndarray):
         image, source = _as_float(photo), hashlib.sha256(np.ascontiguousarray(photo).tobytes()).hexdigest()
     else:
         image = read_image(photo, longest=_READ_SIZE)
         source = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
+        noted = read_focal(photo)
     landmarks = detect_face(image, face=face)
     crop = crop_around(landmarks, size)
     picture, valid = warp(image, crop, size)
     landmarks = landmarks @ crop[:, :2].T + crop[:, 2]
     points, centre, model = face_points(), np.full(2, size / 2), load_free_head()
-    fit = fit_frames(points, landmarks[None], centre)
+    guess = None
+    if noted is not None:
+        # The picture may have been cut since, and landmarks of very near faces are not quite in perspective.
+        height = lm.face_height(landmarks)
+        guess = float(np.clip(noted * np.hypot(*image.shape[:2]) * crop[0, 0], 2.5 * height, 12 * height))
+    fit = fit_frames(points, landmarks[None], centre, focal_guess=guess)
     _check_fit(points, fit, landmarks, centre)
     alpha, foreground = estimate_matte(picture, landmarks, valid)
     outline = see_outline(foreground, alpha, landmarks)
@@ -149,13 +156,20 @@ def _blocks(part: np.ndarray, matrix: np.ndarray, by: int) -> tuple[np.ndarray, 
     return part, out
 
 
-def confidence_of(error: float, yaw: float, landmarks: np.ndarray, crop: np.ndarray) -> float:
-    """0..1 from the landmark error, the turn of the head and the size of the face in the original picture."""
-    height = lm.face_height(landmarks) / crop[0, 0]
+def confidence_of(error: float, yaw: float, face_height: float, cover: float = 0.0) -> float:
+    """How far a fit can be trusted, 0..1.
+
+    Args:
+        error: mean landmark error as a share of the outer-eye distance.
+        yaw: of the head against the camera, radians.
+        face_height: forehead to chin in the original picture, pixels.
+        cover: from `headsplat.track.occlusion.cover`.
+    """
     by_error = np.clip((0.035 - error) / 0.02, 0, 1)
     by_yaw = np.clip((np.radians(75) - abs(yaw)) / np.radians(45), 0, 1)
-    by_size = np.clip(height / 160, 0, 1) ** 0.5
-    return float(by_error * by_yaw * by_size)
+    by_size = np.clip(face_height / 160, 0, 1) ** 0.5
+    by_cover = np.clip((1.3 - cover) / 0.4, 0.2, 1)
+    return float(by_error * by_yaw * by_size * by_cover)
 
 
 def build_frame(
@@ -173,6 +187,7 @@ def build_frame(
     """The frame of a one-frame fit: a still torso's camera, and the rotations of all joints."""
     from headsplat.track.fit import landmark_errors
     from headsplat.track.gaze import eye_rotations
+    from headsplat.track.occlusion import cover
     from headsplat.track.torso import head_angles, split_turn
 
     pose, size = fit.poses[0], image.shape[0]
@@ -195,7 +210,12 @@ def build_frame(
         rotations=rotations,
         T_world_root=np.eye(4, dtype=np.float32),
         landmarks=landmarks.astype(np.float32),
-        confidence=confidence_of(error, head_angles(pose.rotation)[0], landmarks, crop),
+        confidence=confidence_of(
+            error,
+            head_angles(pose.rotation)[0],
+            lm.face_height(landmarks) / crop[0, 0],
+            cover(image, landmarks),
+        ),
         source=source,
         landmark_error=error,
         crop=crop.astype(np.float32),
