@@ -62,7 +62,7 @@ def extend(view: View, segments: Segments) -> tuple[View, Segments]:
     hair = (
         continued(segments.hair) * smoothstep(_ragged(view, x), over - 6, over + 6) * (inside | (over < 12))
     )
-    skin = continued(segments.skin) * neck
+    skin = continued(segments.skin) * np.maximum(neck, _low_neckline(view, segments, x, over, last))
     alpha = np.maximum(inside.astype(np.float32), hair)
     alpha = cv2.GaussianBlur(alpha, (0, 0), 1.2)
     clothes = np.clip(1 - hair - skin, 0, 1)
@@ -111,11 +111,8 @@ def _body_outline(
         points = _to_pixels(view, SHOULDER * [sign, 1])
         half = np.interp(levels, points[:, 1], sign * (points[:, 0] - middle), left=0.0)
         seen_row = body[max(last - 6, 0)] if last < height else None
-        own = (
-            np.flatnonzero(seen_row & (sign * (np.arange(view.shape[1]) - middle) > 0))
-            if seen_row is not None
-            else []
-        )
+        aside = sign * (np.arange(view.shape[1]) - middle) > 0
+        own = np.flatnonzero(seen_row & aside) if seen_row is not None else np.zeros(0, int)
         reaches_side = len(own) and (abs(own - edge) < 6).any()
         if len(own) and not reaches_side:
             width_now = float(abs(own[-1 if sign > 0 else 0] - middle))
@@ -141,6 +138,16 @@ def _neckline(view: View, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return smoothstep(reach, 1.03, 0.97)
 
 
+def _low_neckline(view: View, segments: Segments, x: np.ndarray, over: np.ndarray, last: int) -> np.ndarray:
+    """(H, W) 1 where a neckline that is still open at the photo's last row goes on and closes."""
+    row = min(last, view.shape[0]) - 4
+    bare = np.flatnonzero((segments.skin[row] > 0.6) & (view.frame.alpha[row] > 0.8))
+    if len(bare) < 8:
+        return np.zeros(view.shape)
+    middle, half = float(np.median(bare)), 0.5 * float(np.percentile(bare, 95) - np.percentile(bare, 5))
+    return smoothstep(np.hypot((x - middle) / half, over / (0.55 * half)), 1.04, 0.96)
+
+
 def _ragged(view: View, x: np.ndarray) -> np.ndarray:
     """Pixels by which hair outlives the cut, different in every column."""
     rng = np.random.default_rng(0)
@@ -164,5 +171,5 @@ def _cloth(
     weight = continued(cv2.erode(sure.astype(np.float32), np.ones((3, 3))))[..., None]
     weight = weight * smoothstep(over, 0.35 * view.size, 0.0)[..., None]
     weave = cv2.GaussianBlur(np.random.default_rng(0).normal(size=view.shape).astype(np.float32), (0, 0), 0.8)
-    plain = average * (1 + 0.05 * weave / weave.std())[..., None]
+    plain = average * (1 + 0.012 * weave / weave.std())[..., None]
     return continued(frame.foreground) * weight + plain * (1 - weight)

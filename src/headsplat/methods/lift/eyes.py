@@ -7,13 +7,14 @@ import numpy as np
 from headsplat.methods.lift.numeric import smoothstep
 from headsplat.methods.lift.segment import Segments
 from headsplat.methods.lift.view import LEFT_EYE, RIGHT_EYE, View, grow
+from headsplat.track.gaze import DIVERGENCE
 
 IRIS = {"right_eye": (range(468, 473), RIGHT_EYE), "left_eye": (range(473, 478), LEFT_EYE)}
 MOUTH = {
     "mouth_cavity": (0.17, 0.055, 0.055),
     "tongue": (0.40, 0.15, 0.14),
     "teeth_upper": (0.86, 0.84, 0.79),
-    "teeth_lower": (0.66, 0.63, 0.58),
+    "teeth_lower": (0.52, 0.48, 0.44),
 }
 
 
@@ -67,9 +68,11 @@ def _eye(view: View, segments: Segments, name: str, position: np.ndarray) -> np.
     sclera = 0.5 * sclera + 0.5 * sclera.mean()
 
     d = position - middle
-    angle = np.degrees(np.arccos(np.clip(d[:, 2] / np.linalg.norm(d, axis=1), -1, 1)))
+    outwards = np.sign(middle[0]) * DIVERGENCE
+    straight = np.array([np.sin(outwards), 0.0, np.cos(outwards)])
+    angle = np.degrees(np.arccos(np.clip(d @ straight / np.linalg.norm(d, axis=1), -1, 1)))
     soft = lambda edge, width: 1 / (1 + np.exp(-np.clip((angle - edge) / width, -40, 40)))[:, None]  # noqa: E731
-    turn = np.arctan2(d[:, 1], d[:, 0])
+    turn = np.arctan2(d[:, 1], d[:, 0] - ball * straight[0])
     fibres = (1 + 0.12 * np.sin(23 * turn) + 0.08 * np.sin(41 * turn + 1))[:, None]
     outside, beyond_pupil = soft(size, 1.3), soft(size * 0.42, 1.0)
     limbus = 0.45 * np.exp(-(((angle - size) / 3.0) ** 2))[:, None]

@@ -295,7 +295,7 @@ def _strands(view: View, hair: HairVolume, style: Style, config: LiftConfig) -> 
     if hair.cropped:
         length *= 0.35
     width = rng.uniform(0.0007, 0.0011, count) * coarse
-    raised = -0.0025 + 0.004 * depth + 0.004 * style.curl * rng.normal(size=count) * depth
+    raised = -0.003 + 0.003 * depth + 0.003 * style.curl * rng.normal(size=count) * depth
     if hair.cropped:
         raised = 0.001 * depth
     means = hair.points(phi, arc, raised)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from headsplat.avatar import Avatar
@@ -13,7 +14,7 @@ from headsplat.gaussians import Gaussians, quat_to_matrix
 from headsplat.head.free import load_free_head
 from headsplat.head.model import HeadModel
 from headsplat.methods.lift.config import LiftConfig
-from headsplat.methods.lift.extend import extend
+from headsplat.methods.lift.extend import INSET, extend
 from headsplat.methods.lift.hair import grow_hair
 from headsplat.methods.lift.loose import Loose, join, pick, to_rest
 from headsplat.methods.lift.numeric import smoothstep
@@ -95,11 +96,13 @@ def measure_fit(avatar: Avatar, frame: Frame) -> dict[str, float]:
 
 
 def _learnable(frame: Frame) -> np.ndarray:
-    """(H, W) bool: inside the photo and above where the bust fades out."""
-    rows = np.flatnonzero(frame.valid.any(1))
-    last = rows[-1] if len(rows) else len(frame.valid)
-    below = np.arange(len(frame.valid))[:, None] > last - 0.10 * len(frame.valid)
-    return frame.valid & ~below
+    """(H, W) bool: inside the photo, and a little away from its edges, where mattes fade."""
+    if frame.valid.all():
+        return frame.valid
+    padded = np.pad(
+        frame.valid.astype(np.uint8), 1, mode="edge"
+    )  # the crop's own edge is no edge of the photo
+    return cv2.erode(padded, np.ones((2 * INSET + 1,) * 2))[1:-1, 1:-1] > 0
 
 
 def _refined(avatar: Avatar, frame: Frame, surface: Surface, loose: Loose, config: LiftConfig) -> Avatar:

@@ -58,10 +58,13 @@ class Changes:
     share: np.ndarray
 
 
-def picture_share(gaussians: Gaussians, camera: Camera) -> np.ndarray:
-    """(N,) pixels of picture that each Gaussian carries: the colour gradient of a picture of ones."""
+def picture_share(gaussians: Gaussians, camera: Camera, learn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of picture that each Gaussian carries (N,), and how many of them lie in `learn` (H, W)."""
     frame = cpu.forward(gaussians, camera, np.zeros(3, np.float32), depth=False)
-    return cpu.backward(frame, np.ones_like(frame.image)).features[:, 0]
+    ones = np.ones_like(frame.image)
+    ones[..., 1] = learn
+    share = cpu.backward(frame, ones).features
+    return share[:, 0], share[:, 1]
 
 
 def refine(
@@ -86,10 +89,12 @@ def refine(
         steps: how many.
         seed: of the random greys.
     """
-    share = picture_share(posed, camera)
+    total, share = picture_share(posed, camera, learn)
     index = np.flatnonzero(share > LEAST_SHARE)
     active = subset(posed, index)
-    weight = np.clip((share[index] - LEAST_SHARE) / 0.4, 0, 1)[:, None].astype(np.float32)
+    # A Gaussian half outside what can be learnt would be bent to fit the other half.
+    inside = np.clip(share[index] / np.maximum(total[index], 1e-6), 0, 1) ** 4
+    weight = (np.clip((share[index] - LEAST_SHARE) / 0.4, 0, 1) * inside)[:, None].astype(np.float32)
     colour_weight = weight * freedom.colour[index, None].astype(np.float32)
     shape_weight = weight * freedom.shape[index, None].astype(np.float32)
     stay = freedom.stay[index, None].astype(np.float32)

@@ -154,6 +154,9 @@ def segment(view: View) -> Segments:
         ]
         score = keep * score + gain * np.log(np.stack(smooth, -1).clip(1e-4, 1))
     soft = _softmax(score)
+    stray = _stray_hair(soft[..., 0], on_mesh & ~torso & (behind < 0), view.size)
+    soft[..., 1] += soft[..., 0] * stray
+    soft[..., 0] *= 1 - stray
     return Segments(
         hair=soft[..., 0] * np.clip(frame.alpha, 0, 1),
         skin=soft[..., 1],
@@ -162,6 +165,15 @@ def segment(view: View) -> Segments:
         skin_colour=np.median(frame.foreground[sure], 0),
         no_hair=no_hair,
     )
+
+
+def _stray_hair(hair: np.ndarray, face: np.ndarray, size: float) -> np.ndarray:
+    """(H, W) 1 on small patches of "hair" that lie on the face alone: moles, shadows, temples of glasses."""
+    count, label, stats, _ = cv2.connectedComponentsWithStats((hair > 0.3).astype(np.uint8))
+    on_face = np.bincount(label.ravel(), face.ravel().astype(np.float64), count)
+    stray = (on_face > 0.7 * stats[:, cv2.CC_STAT_AREA]) & (stats[:, cv2.CC_STAT_AREA] < 0.012 * size**2)
+    stray[0] = False
+    return cv2.dilate(stray[label].astype(np.float32), np.ones((5, 5)))
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -67,6 +67,8 @@ def learn_shading(view: View, segments: Segments) -> Shading:
     model = view.model
     normals = vertex_normals(view.posed, model.faces[view.regions.skin_faces])
     clear = 0.45 + 0.55 * openness(model)
+    # At rest the lids are folded away; shut they lie as open as the cheek.
+    clear = np.maximum(clear, 0.95 * np.clip(view.regions.lid / 0.05, 0, 1))
     row, column = nearest_index(view.pixels, *view.shape)
     shown = inside(view.pixels, *view.shape) & (view.pixels[:, 2] < view.depth[row, column] + 0.003)
     shown &= (view.facing > 0.3) & (segments.skin[row, column] > 0.8) & (view.frame.alpha[row, column] > 0.95)

@@ -70,23 +70,45 @@ def sub_triangles(level: int) -> np.ndarray:
 def sample_faces(
     vertices: np.ndarray, faces: np.ndarray, chosen: np.ndarray, area: float, lowest: int, highest: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut the chosen faces into parts of about `area` square metres.
+    """Cut the chosen faces into parts of about `area` square metres, or thin them out where they are smaller.
 
     Returns:
-        face (N,), barycentric (N, 3) of the parts' centres, split (N,) parts per edge.
+        face (N,), barycentric (N, 3) of the parts' centres, split (N,) parts per edge; under 1 where one face
+        stands for several.
     """
     corner = vertices[faces[chosen]]
     size = 0.5 * np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
+    share = np.minimum(1.5 * size / area, 1.0)
+    if lowest == 0 and share.mean() < 0.9:
+        # Walk over the surface in a local order and keep a face whenever enough area has gone by.
+        order = _local_order(corner.mean(1))
+        passed = np.floor(np.cumsum(share[order]) + 0.5)
+        kept = np.sort(order[np.diff(passed, prepend=0) > 0])
+        chosen, size, share = chosen[kept], size[kept], share[kept]
+    else:
+        share = np.ones(len(chosen))
     level = np.clip(np.round(np.log2(np.maximum(size / area, 1e-9)) / 2), lowest, highest).astype(int)
     face, barycentric, split = [], [], []
     for k in np.unique(level):
         parts, own = sub_triangles(k), chosen[level == k]
         face.append(np.repeat(own, len(parts)))
         barycentric.append(np.tile(parts, (len(own), 1)))
-        split.append(np.full(len(own) * len(parts), 2.0**k))
+        split.append(np.repeat(2.0**k * np.sqrt(share[level == k]), len(parts)))
     if not face:
         return np.zeros(0, int), np.zeros((0, 3)), np.zeros(0)
     return np.concatenate(face), np.concatenate(barycentric), np.concatenate(split)
+
+
+def _local_order(points: np.ndarray) -> np.ndarray:
+    """Order of (N, 3) points along a space-filling curve (Morton 1966): neighbours follow soon."""
+    cells = ((points - points.min(0)) / max(float(np.ptp(points, axis=0).max()), 1e-9) * 1023).astype(
+        np.int64
+    )
+    code = np.zeros(len(points), np.int64)
+    for bit in range(10):
+        for axis in range(3):
+            code |= ((cells[:, axis] >> bit) & 1) << (3 * bit + axis)
+    return np.argsort(code, kind="stable")
 
 
 def tangents(corners: np.ndarray, split: np.ndarray, spread: float = SPREAD) -> tuple[np.ndarray, np.ndarray]:
@@ -181,15 +203,16 @@ def lift_surface(view: View, segments: Segments, hair: HairVolume, config: LiftC
 
     # Skin under hair takes the hair's colour, so that gaps show hair.
     opacities = np.full(len(face), 0.97)
-    if not hair.cropped:
+    if not hair.bald:
         phi, arc, _ = capsule_coordinates(view.rest)
         covered = at(hair.at(hair.presence, phi, arc))
+        under = 0.9 * _stubble(view, segments) if hair.cropped else 0.72 * hair_median(view, segments)
         dark = smoothstep(covered, 0.35, 0.75) * (1 - smoothstep(w_own, 0.2, 0.6)) * skin * (behind > -0.012)
-        colours = colours * (1 - dark[:, None]) + dark[:, None] * hair_median(view, segments) * 0.72
+        colours = colours * (1 - dark[:, None]) + dark[:, None] * under
         side = at(model.template[:, 0].astype(float))
         for sign, hidden in zip((-1, 1), hair.hidden_ears, strict=True):
             if hidden:
-                opacities[skin & (ear > 0.6) & (np.sign(side) == sign)] = 0
+                opacities[skin & (ear > 0.12) & (np.sign(side) == sign)] = 0
 
     height = at(model.template[:, 1].astype(float))
     opacities = np.where(skin, opacities * smoothstep(height, *BUST_TOP), opacities)
@@ -307,7 +330,7 @@ def _fill(
     shade = shading.at_vertices[:, None]
     tone = segments.skin_colour / shading.at_skin
     prior, trust = np.tile(tone, (len(mean), 1)), np.full(len(mean), 1e-4)
-    if hair.cropped:
+    if hair.bald:
         stubble = _stubble(view, segments)
         prior = np.where(regions.scalp[:, None], stubble / shading.at_skin, prior)
         trust = np.where(regions.scalp, 8e-3, trust)
@@ -325,11 +348,11 @@ def _stubble(view: View, segments: Segments) -> np.ndarray:
     on_scalp = (view.per_pixel(view.regions.behind, -1.0) > 0) & (view.height > 0.99) & (frame.alpha > 0.95)
     on_scalp &= view.per_pixel(view.regions.ear.astype(float), 0.0) < 0.01
     colour = (
-        np.percentile(frame.foreground[on_scalp], 42, axis=0) if on_scalp.sum() > 30 else segments.skin_colour
+        np.percentile(frame.foreground[on_scalp], 25, axis=0) if on_scalp.sum() > 30 else segments.skin_colour
     )
     hairy = (segments.hair > 0.6) & (frame.alpha > 0.95) & (view.height > 0.9)
     if hairy.sum() > max(100, 0.2 * on_scalp.sum()):
-        colour = np.median(frame.foreground[hairy], 0)
+        colour = np.percentile(frame.foreground[hairy], 35, axis=0)
     return colour
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
-from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep, unit
+from headsplat.camera import Camera
+from headsplat.methods.lift.numeric import disk, inside, lab, look_up, nearest_index, smoothstep, unit
 from headsplat.methods.lift.regions import CROWN, HAIR_PLANE, NAPE
 from headsplat.methods.lift.segment import Segments
 from headsplat.methods.lift.view import View
@@ -73,6 +74,7 @@ class HairVolume:
         cropped: hair too short to stand off the scalp (or none): it is coloured on the skin instead.
         hidden_ears: (right, left), the subject's: covered by hair.
         thickness: metres, typical height of the hair over the skull.
+        bald: no hair at all, or too short and too pale to tell from skin.
     """
 
     radius: np.ndarray
@@ -81,6 +83,7 @@ class HairVolume:
     cropped: bool
     hidden_ears: tuple[bool, bool]
     thickness: float
+    bald: bool
 
     def at(self, grid: np.ndarray, phi: np.ndarray, arc: np.ndarray) -> np.ndarray:
         """Look up a grid (R, C[, k]) of any resolution at azimuths and arc lengths (N,)."""
@@ -134,8 +137,9 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     cropped = segments.no_hair or (silhouette < 0.0085 and not all(hidden))
     beside = (weight > 0) & (surface[..., 1] > 0.03) & (surface[..., 1] < 0.115)
     prior = float(np.clip(np.median(outline[beside]), 0.006, 0.03)) if beside.sum() > 3 else 0.010
+    bald = segments.no_hair or (cropped and _like_skin(view, segments))
     if cropped:
-        prior = 0.002
+        prior, hidden = 0.002, (False, False)
 
     plane = _behind_plane(surface)
     face = (plane < -0.015) & (surface[..., 1] > NAPE - 0.02)
@@ -155,7 +159,11 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     radius = np.maximum(base + height, 0.88 * skull)
     cap = np.linspace(1, 0, 6)[:, None]  # around the pole, where columns meet
     radius[:6] = cap * radius[5].mean() + (1 - cap) * radius[:6]
-    presence = _presence(view, segments, foot + direction * radius[..., None], radius, skull, hidden, cropped)
+    presence = (
+        np.zeros_like(radius)
+        if bald
+        else _presence(view, segments, foot + direction * radius[..., None], radius, skull, hidden, cropped)
+    )
     return HairVolume(
         radius.astype(np.float32),
         skull.astype(np.float32),
@@ -163,6 +171,7 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
         cropped,
         hidden,
         prior,
+        bald,
     )
 
 
@@ -302,23 +311,48 @@ def _solve(target: np.ndarray, weight: np.ndarray, expected: np.ndarray, trust: 
 
 def _hull_limit(
     view: View,
-    camera,
+    camera: Camera,
     foot: np.ndarray,
     direction: np.ndarray,
     base: np.ndarray,
     height: np.ndarray,
     fractions: np.ndarray,
 ) -> np.ndarray:
-    """Visual hull: the largest height up to which a node's whole path stays inside the matte."""
-    rise = height[..., None] * fractions
+    """Visual hull: the largest height up to which a node's whole path stays well inside the matte."""
+    deepest = -0.012
+    rise = deepest + (height[..., None] - deepest) * fractions
     path = foot[..., None, :] + direction[..., None, :] * (base[..., None] + rise)[..., None]
-    pixels = camera.project(path.reshape(-1, 3))
-    ok = look_up(view.frame.alpha, pixels) > 0.5
+    pixels = _project_flat(camera, path.reshape(-1, 3))
+    inner = cv2.erode(view.frame.alpha, disk(max(1, round(0.012 * view.size))))
+    ok = look_up(inner, pixels) > 0.5
     ok |= ~inside(pixels, *view.shape, 1) | ~view.frame.valid[nearest_index(pixels, *view.shape)]
     ok = ok.reshape(*height.shape, -1)
     ok[..., 0] = True
     last = np.where(ok.all(-1), len(fractions) - 1, np.maximum(np.argmax(~ok, -1) - 1, 0))
-    return np.where(height > 0.001, height * fractions[last], height)
+    return np.minimum(height, deepest + (height - deepest) * fractions[last])
+
+
+def _like_skin(view: View, segments: Segments) -> bool:
+    """Whether what was taken for hair has the colour of the face: a shaven or bald scalp."""
+    sure = (segments.hair > 0.6) & (view.frame.alpha > 0.95) & (view.height > 0.6)
+    if sure.sum() < 100:
+        return True
+    hair = lab(view.frame.foreground[sure][None])[0]
+    skin = lab(segments.skin_colour[None, None].astype(np.float32))[0, 0]
+    apart = np.median(hair, 0) - skin
+    return bool(np.hypot(apart[1], apart[2]) < 9 and abs(apart[0]) < 45)
+
+
+def _project_flat(camera: Camera, points: np.ndarray) -> np.ndarray:
+    """Pixels of (N, 3) points, those behind the middle of the head as if they stood beside it.
+
+    Behind its outline a head narrows; the cone of rays through the outline, which the photo allows, widens.
+    """
+    local = points @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
+    middle = float(camera.viewmat[2, :3] @ CENTRE + camera.viewmat[2, 3])
+    z = np.minimum(local[:, 2:], middle)
+    K = camera.K
+    return local[:, :2] / z * np.array([K[0, 0], K[1, 1]]) + K[:2, 2]
 
 
 def _hidden_ears(view: View, segments: Segments) -> tuple[bool, bool]:
@@ -376,8 +410,6 @@ def _presence(
     cropped: bool,
 ) -> np.ndarray:
     """(R, C) how much hair there is: what the photo shows, then its mirror image, then custom."""
-    if segments.no_hair:
-        return np.zeros((ROWS, COLUMNS))
     camera = view.head_camera
     normal = surface_normals(points)
     facing = (normal * unit(camera.position - points)).sum(-1)
@@ -385,10 +417,16 @@ def _presence(
     row, column = nearest_index(pixels, *view.shape)
     unhidden = pixels[:, 2] < view.depth[row, column] + 0.006
     known = inside(pixels, *view.shape, 2) & view.frame.valid[row, column] & unhidden
-    weight = smoothstep(facing, 0.15, 0.45) * known.reshape(ROWS, COLUMNS)
+    # Just beside a cheek's outline the photo shows what hangs behind it, not on it.
+    on_face = _behind_plane(points) < -0.010
+    weight = np.where(on_face, smoothstep(facing, 0.45, 0.65), smoothstep(facing, 0.15, 0.45))
+    weight = weight * known.reshape(ROWS, COLUMNS)
     value = look_up(segments.hair, pixels).reshape(ROWS, COLUMNS)
 
     right, left = _lowest_hair(view, segments)
+    # Over a covered ear that is turned away hair hangs as it does on the near side.
+    right = left if hidden[0] and right >= NOT_HANGING else right
+    left = right if hidden[1] and left >= NOT_HANGING else left
     phi, _ = np.meshgrid(*grid_axes())
     end_side = np.where(phi < 0, right, left)
     back = max(right, left)
