@@ -23,7 +23,7 @@ _EDGE_THICKNESS = (1.4, 1.4, 2.2, 5.0, 5.5, 7.5, 7.5)
 _ROOT_THICKNESS = (6.0, 5.5, 6.5, 7.5, 7.5, 9.5, 9.5)
 _MAKEHUMAN_SCALE = 0.9  # MakeHuman's mean face against the anatomical millimetres above
 # Cutting edge of the incisors below the top of MakeHuman's strip, metres.
-_EDGE_BELOW_OLD_TOP = {"teeth_upper": 0.0185, "teeth_lower": 0.0036}
+_EDGE_BELOW_OLD_TOP = {"teeth_upper": 0.0205, "teeth_lower": 0.0046}
 COLUMNS_PER_TOOTH = 3
 ROWS = 8
 _GUM_ROWS = (0, ROWS - 2)  # strips of faces that are gum: above the front and behind the crowns

@@ -51,28 +51,36 @@ def read_asset(path: Path) -> HeadModel:
     sign = np.where(stored["shape_symmetric"], 1, -1).astype(np.float32)[:, None, None]
     swapped = [joint_names.index(_swap_joint(name)) for name in joint_names]
 
-    def whole(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        out = np.empty((*left.shape[:-2], len(mirror), left.shape[-1]), np.float32)
-        # The sagittal plane is its own mirror image: write the right side first, so that the left wins there.
-        out[..., mirror[half], :] = right
-        out[..., half, :] = left
-        return out
+    count = len(half)
+    order = np.empty(len(mirror), np.int64)
+    # The sagittal plane is its own mirror image: number the right side first, so that the left wins there.
+    order[mirror[half]] = np.arange(count) + count
+    order[half] = np.arange(count)
 
-    template, shape = stored["template"], stored["shape_basis"].astype(np.float32)
+    def whole(left: np.ndarray, right: np.ndarray | None = None, sign: np.ndarray = _FLIP) -> np.ndarray:
+        """All vertices (second-last axis) from those on the left and (`right` or the left times `sign`)."""
+        both = np.empty((*left.shape[:-2], 2 * count, left.shape[-1]), np.float32)
+        both[..., :count, :] = left
+        if right is None:
+            np.multiply(both[..., :count, :], sign, out=both[..., count:, :])
+        else:
+            np.multiply(right, sign, out=both[..., count:, :])
+        return np.take(both, order, axis=-2)
+
     expression = stored["expression_basis"].astype(np.float32)
     weights = stored["skin_weights"].astype(np.float32)
     weights /= weights.sum(1, keepdims=True)
     return HeadModel(
-        template=whole(template, template * _FLIP),
-        shape_basis=whole(shape, shape * (_FLIP * sign)),
+        template=whole(stored["template"]),
+        shape_basis=whole(stored["shape_basis"], sign=_FLIP * sign),
         shape_symmetric=stored["shape_symmetric"],
-        expression_basis=whole(expression, expression[list(mirror_order(names))] * _FLIP),
+        expression_basis=whole(expression, expression[list(mirror_order(names))]),
         expression_names=names,
         joint_template=stored["joint_template"],
         joint_shape=stored["joint_shape"],
         joint_names=joint_names,
         parents=stored["parents"].astype(np.int32),
-        skin_weights=whole(weights, weights[:, swapped]),
+        skin_weights=whole(weights, weights[:, swapped], np.ones(1, np.float32)),
         faces=stored["faces"].astype(np.int32),
         uv=(stored["uv"] / np.float32(65534) + np.array([0.5, 0], np.float32)).astype(np.float32),
         uv_faces=stored["uv_faces"].astype(np.int32),
