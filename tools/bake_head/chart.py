@@ -7,6 +7,9 @@ part the left and right edges.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -147,80 +150,96 @@ def _mirror_corners(bust: Bust, left: np.ndarray, corners: np.ndarray) -> None:
         corners[row] = corners[twin][order] * [-1, 1] + [1, 0]
 
 
+@dataclass(frozen=True)
+class _Outline:
+    """The border of the left half of the skin, as vertex paths that meet at their ends, and its two openings.
+
+    Attributes:
+        forehead: down the sagittal plane, from where the top edge of the chart ends to the upper lip.
+        mouth: from the upper lip around the corner to the lower lip.
+        chin: down the sagittal plane from the lower lip to the rim.
+        rim: along the cut edge of the bust, from front to back.
+        nape: up the sagittal plane from the rim to the back of the head.
+        crown: from the back of the head over the crown to the forehead.
+        eye: around the opening of the eye.
+    """
+
+    forehead: np.ndarray
+    mouth: np.ndarray
+    chin: np.ndarray
+    rim: np.ndarray
+    nape: np.ndarray
+    crown: np.ndarray
+    eye: np.ndarray
+
+
+def _trace_outline(points: np.ndarray, faces: np.ndarray) -> _Outline:
+    """Follow the border of the left half from the highest point down the face and up the back."""
+    eye, border = sorted(boundary_loops(faces), key=len)
+    border = np.roll(border, -int(points[border, 1].argmax()))
+    beside = np.flatnonzero(points[border, 0] != 0)  # off the sagittal plane: first the mouth, then the rim
+    pause = int(np.flatnonzero(np.diff(beside) > 1)[0])
+    mouth_from, mouth_to = beside[0] - 1, beside[pause] + 1
+    rim_from, rim_to = beside[pause + 1] - 1, beside[-1] + 1
+    front_most = 0.55 * points[:, 2].max() + 0.45 * points[:, 2].min()
+    forehead_from = int((points[border, 2] > front_most).argmax())
+    back = np.append(border[rim_to:], border[0])
+    split = int(np.flatnonzero(points[back, 1] < points[:, 1].max() - 0.055)[-1])
+    return _Outline(
+        forehead=border[forehead_from : mouth_from + 1],
+        mouth=border[mouth_from : mouth_to + 1],
+        chin=border[mouth_to : rim_from + 1],
+        rim=border[rim_from : rim_to + 1],
+        nape=back[: split + 1],
+        crown=np.concatenate([back[split:], border[1 : forehead_from + 1]]),
+        eye=eye,
+    )
+
+
 def _skin(bust: Bust, faces: np.ndarray, face: np.ndarray) -> np.ndarray:
     """(V, 2) chart of the left half of the skin in [0.5, 1] x [SKIN_BOTTOM, 1]."""
     used = np.unique(faces)
     local = np.searchsorted(used, faces)
     points = bust.template[used].astype(np.float64)
-    loops = sorted(boundary_loops(local), key=len)
-    eye, border = loops
-    middle = points[border, 0] == 0
-    # The border runs down the front, along the rim of the bust, up the back and over the crown.
-    back = middle & (points[border, 2] < points[:, 2].mean())
-    rim_end = int(np.flatnonzero(~middle & (points[border, 1] < points[:, 1].mean()))[-1])
-    border = np.roll(border, -(rim_end + 1))
-    crown = int(points[border, 1].argmax())
-    border = np.roll(border, -crown)
+    outline = _trace_outline(points, local)
 
-    # From here: crown, forehead, nose, upper lip, [mouth], chin, front neck, rim, nape, back of the head.
-    middle = points[border, 0] == 0
-    off = np.flatnonzero(~middle)
-    gaps = np.flatnonzero(np.diff(off) > 1)
-    mouth = border[off[0] - 1 : off[gaps[0]] + 2]
-    rim_first, rim_last = off[gaps[0] + 1] - 1, off[-1] + 1
-    back = np.concatenate([border[rim_last:], border[:1]])
-    nape_side = points[back, 1] < points[:, 1].max() - 0.055
-    split = int(np.flatnonzero(nape_side)[-1])
-    forward = int(
-        np.flatnonzero(points[border[:rim_first], 2] > 0.55 * points[:, 2].max() + 0.45 * points[:, 2].min())[
-            0
-        ]
-    )
-
+    # Fans close the mouth and the eye, so that their rims cannot cross.
     count = len(used)
     mouth_centre, eye_centre = count, count + 1
-    fan = [(mouth[k + 1], mouth[k], mouth_centre) for k in range(len(mouth) - 1)]
-    fan += [(eye[(k + 1) % len(eye)], eye[k], eye_centre) for k in range(len(eye))]
+    around_eye = np.append(outline.eye, outline.eye[0])
+    fan = [(b, a, mouth_centre) for a, b in pairwise(outline.mouth)]
+    fan += [(b, a, eye_centre) for a, b in pairwise(around_eye)]
     filled = np.concatenate([local, np.array(fan)])
+    centres = [points[outline.mouth].mean(0), points[outline.eye].mean(0)]
+    extended = np.concatenate([points, centres])
 
-    front_line = np.concatenate(
-        [border[forward : off[0]], [mouth_centre], border[off[gaps[0]] + 1 : rim_first + 1]]
-    )
-    rim = border[rim_first : rim_last + 1]
-    seam = back[: split + 1]
-    top = np.concatenate([back[split:], border[1 : forward + 1]])
     height = 1 - SKIN_BOTTOM
-    extended = np.concatenate(
-        [points, points[mouth].mean(0, keepdims=True), points[eye].mean(0, keepdims=True)]
-    )
-    outline, positions = [], []
-    for path, start, end, bulge in (
-        (front_line, (0, height), (0, 0), 0.0),
-        (rim, (0, 0), (0.5, 0), 0.06),
-        (seam, (0.5, 0), (0.5, height), 0.0),
-        (top, (0.5, height), (0, height), 0.0),
+    front = np.concatenate([outline.forehead, [mouth_centre], outline.chin])
+    border, positions = [], []
+    for path, begin, end, bulge in (
+        (front, (0, height), (0, 0), 0.0),
+        (outline.rim, (0, 0), (0.5, 0), 0.06),
+        (outline.nape, (0.5, 0), (0.5, height), 0.0),
+        (outline.crown, (0.5, height), (0, height), 0.0),
     ):
         steps = np.linalg.norm(np.diff(extended[path], axis=0), axis=1)
         t = np.concatenate([[0], steps.cumsum()]) / steps.sum()
-        place = np.array(start) + t[:, None] * (np.array(end) - np.array(start))
+        place = np.array(begin) + t[:, None] * (np.array(end) - np.array(begin))
         place[:, 1] -= bulge * 4 * t * (1 - t)
-        outline.append(path[:-1])
+        border.append(path[:-1])
         positions.append(place[:-1])
-    outline_ids = np.concatenate(outline)
-    start_uv = tutte(filled, count + 2, outline_ids, np.concatenate(positions))
+    uv = tutte(filled, count + 2, np.concatenate(border), np.concatenate(positions))
 
-    density = _density(bust, used, face, points, local)
-    rest = rest_triangles(points, local) * density[:, None, None]
+    rest = rest_triangles(points, local) * _density(bust, used, face, local)[:, None, None]
     area = 0.5 * np.linalg.det(rest)
     scale = np.sqrt(0.95 * 0.5 * height / area.sum())
-    corner = start_uv[np.array(fan)]
+    corner = uv[np.array(fan)]
     fan_rest = np.stack([corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]], -1)
-    all_rest = np.concatenate([rest * scale, fan_rest])
     weights = np.concatenate([area / area.sum(), np.full(len(fan), 1e-6)])
     free = np.ones((count + 2, 2), bool)
-    free[np.concatenate([front_line, seam]), 0] = False
-    free[top, 1] = False
-    uv = relax(start_uv, filled, all_rest, weights, free, iterations=3000)[:count]
+    free[np.concatenate([front, outline.nape]), 0] = False
+    free[outline.crown, 1] = False
+    uv = relax(uv, filled, np.concatenate([rest * scale, fan_rest]), weights, free, iterations=3000)[:count]
     bottom = uv[:, 1].min()
     uv[:, 1] = SKIN_BOTTOM + (uv[:, 1] - bottom) * height / (height - bottom)
     uv[:, 0] += 0.5
@@ -229,9 +248,7 @@ def _skin(bust: Bust, faces: np.ndarray, face: np.ndarray) -> np.ndarray:
     return out
 
 
-def _density(
-    bust: Bust, used: np.ndarray, face: np.ndarray, points: np.ndarray, local: np.ndarray
-) -> np.ndarray:
+def _density(bust: Bust, used: np.ndarray, face: np.ndarray, local: np.ndarray) -> np.ndarray:
     """(F,) wanted texels per metre: most on the face, least on the bust, changing smoothly."""
     value = np.full(len(used), 0.8)
     value[np.isin(used, face)] = 1.6

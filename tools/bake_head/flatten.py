@@ -20,6 +20,8 @@ def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
         loop = [start]
         while following[loop[-1]] != start:
             loop.append(following[loop[-1]])
+            if len(loop) > len(following):
+                raise ValueError("a border touches itself")
         seen.update(loop)
         loops.append(np.array(loop))
     return loops
@@ -29,8 +31,7 @@ def rest_triangles(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """(F, 2, 2) two edges of each triangle as columns, in a plane of its own, without distortion."""
     a, b, c = (points[faces[:, k]].astype(np.float64) for k in range(3))
     base = np.linalg.norm(b - a, axis=1)
-    along = (c - a) @ np.eye(3)
-    x = (along * (b - a)).sum(1) / base
+    x = ((c - a) * (b - a)).sum(1) / base
     y = np.linalg.norm(np.cross(b - a, c - a), axis=1) / base
     rest = np.zeros((len(faces), 2, 2))
     rest[:, 0, 0], rest[:, 0, 1], rest[:, 1, 1] = base, x, y
