@@ -50,6 +50,7 @@ class Video:
             HeadsplatError: the file turns out to be damaged before its first frame.
         """
         import av
+        from av.error import FFmpegError
 
         step, due, last = 1 / self.fps, None, None
         try:
@@ -66,7 +67,7 @@ class Video:
                         yield last
                         due += step
                     last = np.ascontiguousarray(image)
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             if last is None:
                 raise HeadsplatError(f"{self.path.name} is damaged; export the video again.") from error
         if last is not None:
@@ -80,6 +81,7 @@ def read_video(path: str | os.PathLike[str]) -> Video:
         HeadsplatError: missing, empty, damaged, or without a picture track.
     """
     import av
+    from av.error import FFmpegError
 
     path = Path(path)
     if not path.is_file():
@@ -99,7 +101,7 @@ def read_video(path: str | os.PathLike[str]) -> Video:
                 width, height = height, width
             length = stream.frames or _guess_length(container, stream, float(rate))
             return Video(path, float(rate), width, height, rotation, length)
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise HeadsplatError(f"Cannot read {path.name} as a video; export it again as MP4.") from error
 
 

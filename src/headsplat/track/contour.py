@@ -67,7 +67,7 @@ def see_outline(image: np.ndarray, alpha: np.ndarray, landmarks: np.ndarray) -> 
     features = np.zeros(alpha.shape, np.uint8)
     for group in (lm.EYE_LEFT, lm.EYE_RIGHT, lm.BROW_LEFT, lm.BROW_RIGHT, lm.LIPS_OUTER):
         hull = cv2.convexHull(landmarks[group].astype(np.float32)).astype(np.int32)
-        cv2.fillConvexPoly(features, hull, 1)
+        cv2.fillConvexPoly(features, hull, (1,))
     width = max(3, round(lm.face_height(landmarks) / 20))
     features = cv2.dilate(features, np.ones((width, width)))
     height = height_above_chin(landmarks, alpha.shape)

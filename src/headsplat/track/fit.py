@@ -106,7 +106,11 @@ def _place(points: FacePoints, landmarks: np.ndarray, focal: float, centre: np.n
 
     K = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1.0]])
     _, vector, translation = cv2.solvePnP(
-        points.base[lm.RIGID], landmarks[lm.RIGID].astype(np.float64), K, None, flags=cv2.SOLVEPNP_SQPNP
+        points.base[lm.RIGID],
+        landmarks[lm.RIGID].astype(np.float64),
+        K,
+        np.zeros(4),
+        flags=cv2.SOLVEPNP_SQPNP,
     )
     rotation = axis_angle_to_matrix(vector[:, 0])
     return Pose(rotation, translation[:, 0], np.zeros(len(points.names)), np.zeros((2, 2)))

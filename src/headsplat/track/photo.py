@@ -65,7 +65,9 @@ def track_photo(
     if noted is not None:
         # The picture may have been cut since, and landmarks of very near faces are not quite in perspective.
         height = lm.face_height(landmarks)
-        guess = float(np.clip(noted * np.hypot(*image.shape[:2]) * crop[0, 0], 2.5 * height, 12 * height))
+        guess = float(
+            np.clip(noted * np.hypot(image.shape[0], image.shape[1]) * crop[0, 0], 2.5 * height, 12 * height)
+        )
     fit = fit_frames(points, landmarks[None], centre, focal_guess=guess)
     _check_fit(points, fit, landmarks, centre)
     alpha, foreground = estimate_matte(picture, landmarks, valid)

@@ -102,7 +102,7 @@ def disk(radius: int) -> np.ndarray:
 
 def fill_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
     """(H, W) uint8 mask, 1 inside the polygon of (N, 2) pixel positions."""
-    return cv2.fillPoly(np.zeros((height, width), np.uint8), [np.asarray(points).astype(np.int32)], 1)
+    return cv2.fillPoly(np.zeros((height, width), np.uint8), [np.asarray(points).astype(np.int32)], (1,))
 
 
 def fill_hull(points: np.ndarray, height: int, width: int) -> np.ndarray:

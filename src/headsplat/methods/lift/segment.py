@@ -173,7 +173,7 @@ def _stray_hair(hair: np.ndarray, face: np.ndarray, size: float) -> np.ndarray:
     on_face = np.bincount(label.ravel(), face.ravel().astype(np.float64), count)
     stray = (on_face > 0.7 * stats[:, cv2.CC_STAT_AREA]) & (stats[:, cv2.CC_STAT_AREA] < 0.012 * size**2)
     stray[0] = False
-    return cv2.dilate(stray[label].astype(np.float32), np.ones((5, 5)))
+    return cv2.dilate(stray[np.asarray(label, np.intp)].astype(np.float32), np.ones((5, 5)))
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
