@@ -56,7 +56,7 @@ def main(
     if people:
         names = [names[i] for i in np.linspace(0, len(names) - 1, people).astype(int)]
     rows, pictures = [], []
-    print(f"{'person':8s} {'PSNR':>6s} {'SSIM':>6s} {'IoU':>6s}   {'copy':>6s} {'SSIM':>6s}")
+    print("person     PSNR    SSIM     IoU    copy    SSIM")
     for name in names:
         neutral, smile = (
             track_photo(photos / f"{name}_neutral.jpg"),
@@ -66,13 +66,13 @@ def main(
         scores, drawn = compare(avatar, neutral, smile)
         rows.append(scores)
         print(
-            f"{name:8s} {scores[0]:6.2f} {scores[1]:6.3f} {scores[2]:6.3f}   {scores[3]:6.2f} {scores[4]:6.3f}",
+            f"{name:8s} " + "  ".join(f"{score:6.3f}" for score in scores),
             flush=True,
         )
         if sheet:
             pictures.append(np.concatenate([over_grey(neutral), over_grey(smile), drawn], 1)[60:452])
     mean = np.mean(rows, 0)
-    print(f"{'mean':8s} {mean[0]:6.2f} {mean[1]:6.3f} {mean[2]:6.3f}   {mean[3]:6.2f} {mean[4]:6.3f}")
+    print("mean     " + "  ".join(f"{score:6.3f}" for score in mean))
     if sheet:
         write_image(sheet, np.concatenate(pictures, 0))
 

@@ -12,7 +12,7 @@ class LiftConfig:
     Attributes:
         refine: gradient steps on the Gaussians that the photo shows; 0 keeps the lifted ones.
         face_area: square metres of template skin per Gaussian in the face; scalp, neck and mouth are coarser.
-        pixel_step: every how many pixels hair and clothes are lifted into a Gaussian.
+        pixel_step: every how many pixels of a 512-pixel frame hair and clothes are lifted into a Gaussian.
         strands: Gaussians of loose hair strands where the photo shows none.
         shell_area: square metres of hair volume per Gaussian of the opaque layer beneath the strands.
         seed: of every random draw; the same photo and settings give the same avatar.

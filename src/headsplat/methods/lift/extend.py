@@ -59,9 +59,9 @@ def extend(view: View, segments: Segments) -> tuple[View, Segments]:
 
     inside = _body_outline(view, segments, x, y, last, left, right)
     neck = _neckline(view, x, y)
-    hair = (
-        continued(segments.hair) * smoothstep(_ragged(view, x), over - 6, over + 6) * (inside | (over < 12))
-    )
+    aside = np.maximum(np.maximum(left - x, x - right), 0)
+    hair = continued(segments.hair) * smoothstep(_ragged(view, x), over - 6, over + 6)
+    hair = hair * (inside | (over < 12)) * smoothstep(aside, 14, 4)
     skin = continued(segments.skin) * np.maximum(neck, _low_neckline(view, segments, x, over, last))
     alpha = np.maximum(inside.astype(np.float32), hair)
     alpha = cv2.GaussianBlur(alpha, (0, 0), 1.2)
@@ -112,7 +112,7 @@ def _body_outline(
         half = np.interp(levels, points[:, 1], sign * (points[:, 0] - middle), left=0.0)
         seen_row = body[max(last - 6, 0)] if last < height else None
         aside = sign * (np.arange(view.shape[1]) - middle) > 0
-        own = np.flatnonzero(seen_row & aside) if seen_row is not None else np.zeros(0, int)
+        own: np.ndarray = np.flatnonzero(seen_row & aside) if seen_row is not None else np.zeros(0, int)
         reaches_side = len(own) and (abs(own - edge) < 6).any()
         if len(own) and not reaches_side:
             width_now = float(abs(own[-1 if sign > 0 else 0] - middle))

@@ -57,7 +57,7 @@ def lift_sheets(view: View, segments: Segments, hair: HairVolume, config: LiftCo
 
 def _measure(view: View, segments: Segments, hair: HairVolume, config: LiftConfig) -> _Field:
     frame, camera, model = view.frame, view.frame.camera, view.model
-    step = config.pixel_step
+    step = config.pixel_step * view.shape[1] / 512
     centres = np.arange(step / 2, camera.width, step, dtype=np.float32)
     x, y = np.meshgrid(centres, centres)
     cells = len(centres)
@@ -136,7 +136,7 @@ def _with_front(field: _Field, focal: float, hair: HairVolume) -> _Field:
 
     # Hair: on its surface; beyond the outline at the depth of the nearest place on it.
     inner = cv2.erode(np.isfinite(field.capsule).astype(np.uint8), np.ones((3, 3))) > 0
-    lying = np.where(np.isfinite(field.capsule), field.capsule, 0)
+    lying = np.where(np.isfinite(field.capsule), field.capsule, field.middle)
     if inner.any():
         row, column = nearest_true(inner)
         nearest = field.capsule[row, column]
@@ -221,7 +221,7 @@ def _front(
     view: View, segments: Segments, hair: HairVolume, field: _Field, colours: np.ndarray, config: LiftConfig
 ) -> Loose:
     camera = view.frame.camera
-    step = config.pixel_step
+    step = config.pixel_step * view.shape[1] / 512
     # On the head's own skin only hair and clothes are lifted; elsewhere whatever the matte holds.
     cover = smoothstep(
         np.maximum(field.hair, field.clothes * smoothstep(field.height, 0.05, -0.08)), 0.3, 0.75
@@ -285,7 +285,7 @@ def _cells(
 
 def _back(view: View, segments: Segments, field: _Field, config: LiftConfig) -> Loose:
     """Clothes behind: the front mirrored about the middle of the body, outside the model's own back."""
-    step = config.pixel_step
+    step = config.pixel_step * view.shape[1] / 512
     body = (field.height < 0.05) & ~((field.hair > 0.5) & (field.height > -0.15))
     mask = body & (field.alpha > 0.3) & field.valid
     if step <= 2:  # every other cell is enough where nobody looked

@@ -87,13 +87,14 @@ def sample_faces(
         chosen, size, share = chosen[kept], size[kept], share[kept]
     else:
         share = np.ones(len(chosen))
+    bolder = 0.75 if share.min(initial=1) < 0.9 else 1.0  # thinned faces are irregular: overlap more
     level = np.clip(np.round(np.log2(np.maximum(size / area, 1e-9)) / 2), lowest, highest).astype(int)
     face, barycentric, split = [], [], []
     for k in np.unique(level):
         parts, own = sub_triangles(k), chosen[level == k]
         face.append(np.repeat(own, len(parts)))
         barycentric.append(np.tile(parts, (len(own), 1)))
-        split.append(np.repeat(2.0**k * np.sqrt(share[level == k]), len(parts)))
+        split.append(np.repeat(2.0**k * np.sqrt(share[level == k]) * bolder, len(parts)))
     if not face:
         return np.zeros(0, int), np.zeros((0, 3)), np.zeros(0)
     return np.concatenate(face), np.concatenate(barycentric), np.concatenate(split)

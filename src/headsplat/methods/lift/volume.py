@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
 from headsplat.camera import Camera
-from headsplat.methods.lift.numeric import disk, inside, lab, look_up, nearest_index, smoothstep, unit
+from headsplat.methods.lift.numeric import disk, inside, look_up, nearest_index, smoothstep, unit
 from headsplat.methods.lift.regions import CROWN, HAIR_PLANE, NAPE
 from headsplat.methods.lift.segment import Segments
 from headsplat.methods.lift.view import View
@@ -74,7 +74,7 @@ class HairVolume:
         cropped: hair too short to stand off the scalp (or none): it is coloured on the skin instead.
         hidden_ears: (right, left), the subject's: covered by hair.
         thickness: metres, typical height of the hair over the skull.
-        bald: no hair at all, or too short and too pale to tell from skin.
+        bald: no hair at all, or none that shows strands.
     """
 
     radius: np.ndarray
@@ -137,7 +137,7 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     cropped = segments.no_hair or (silhouette < 0.0085 and not all(hidden))
     beside = (weight > 0) & (surface[..., 1] > 0.03) & (surface[..., 1] < 0.115)
     prior = float(np.clip(np.median(outline[beside]), 0.006, 0.03)) if beside.sum() > 3 else 0.010
-    bald = segments.no_hair or (cropped and _like_skin(view, segments))
+    bald = segments.no_hair or (cropped and _smooth_scalp(view, segments))
     if cropped:
         prior, hidden = 0.002, (False, False)
 
@@ -332,15 +332,14 @@ def _hull_limit(
     return np.minimum(height, deepest + (height - deepest) * fractions[last])
 
 
-def _like_skin(view: View, segments: Segments) -> bool:
-    """Whether what was taken for hair has the colour of the face: a shaven or bald scalp."""
+def _smooth_scalp(view: View, segments: Segments) -> bool:
+    """Whether what was taken for hair has no strands: the highlight on a shaven or bald scalp."""
     sure = (segments.hair > 0.6) & (view.frame.alpha > 0.95) & (view.height > 0.6)
+    sure = cv2.erode(sure.astype(np.uint8), np.ones((3, 3))) > 0
     if sure.sum() < 100:
         return True
-    hair = lab(view.frame.foreground[sure][None])[0]
-    skin = lab(segments.skin_colour[None, None].astype(np.float32))[0, 0]
-    apart = np.median(hair, 0) - skin
-    return bool(np.hypot(apart[1], apart[2]) < 9 and abs(apart[0]) < 45)
+    grey = view.frame.foreground.mean(-1) + 0.03
+    return bool(np.log(grey / cv2.GaussianBlur(grey, (0, 0), 2.5))[sure].std() < 0.045)
 
 
 def _project_flat(camera: Camera, points: np.ndarray) -> np.ndarray:
