@@ -13,6 +13,10 @@ from headsplat.track.detect import silence
 
 _EVEN = 8.0
 """A backdrop whose robust spread in Lab stays below this is even, and its colours are trusted."""
+_TOO_ALIKE = 0.10
+"""If more of the sure person than this has the backdrop's colours, those colours tell nothing."""
+_HAZE_NEAR, _HAZE_FAR = 0.15, 0.25
+"""Half-transparency fades out between these distances from the solid person, over the face's height."""
 
 
 def estimate_matte(
@@ -51,13 +55,13 @@ def segment_person(image: np.ndarray) -> np.ndarray:
     return np.array(_segmenter().process(to_uint8(image)).segmentation_mask, np.float32)
 
 
-def face_mask(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def face_mask(landmarks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(H, W) uint8, 1 inside the convex outline of the face."""
     import cv2
 
     mask = np.zeros(shape, np.uint8)
     hull = cv2.convexHull(landmarks[lm.OVAL].astype(np.float32)).astype(np.int32)
-    return cv2.fillConvexPoly(mask, hull, 1)
+    return cv2.fillConvexPoly(mask, hull, (1,))
 
 
 def _trimap(coarse: np.ndarray, image: np.ndarray, landmarks: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -97,6 +101,8 @@ def _open_gaps(
     doubtful, sure = np.percentile(density[backdrop], [2, 12])
     suspect = (density > doubtful) & (trimap > 0) & ~face & (height_above_chin(landmarks, lab.shape) > -0.33)
     suspect = cv2.morphologyEx(suspect.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2)))
+    if suspect[trimap == 1].mean() > _TOO_ALIKE:
+        return
     around = cv2.dilate(suspect, np.ones((7, 7))) > 0
     trimap[around & (trimap == 1)] = 0.5
     trimap[(suspect > 0) & (density > sure)] = 0
@@ -110,14 +116,22 @@ def height_above_chin(landmarks: np.ndarray, shape: tuple[int, ...]) -> np.ndarr
 
 
 def _connected(alpha: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The matte without islands that hang together with the nose nowhere."""
+    """The matte without islands, and without haze too far from the solid person to be hair."""
     import cv2
 
-    _, labels = cv2.connectedComponents((alpha > 0.15).astype(np.uint8))
-    x, y = np.clip(landmarks[lm.NOSE_TIP].astype(int), 0, np.array(alpha.shape[::-1]) - 1)
-    if labels[y, x] == 0:
-        return alpha
-    return alpha * cv2.dilate((labels == labels[y, x]).astype(np.uint8), np.ones((5, 5)))
+    alpha = alpha * cv2.dilate(_with_nose(alpha > 0.15, landmarks), np.ones((5, 5)))
+    solid = _with_nose(alpha > 0.6, landmarks)
+    away = cv2.distanceTransform(1 - solid, cv2.DIST_L2, 5) / lm.face_height(landmarks)
+    return alpha * np.clip((_HAZE_FAR - away) / (_HAZE_FAR - _HAZE_NEAR), 0, 1)
+
+
+def _with_nose(mask: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """(H, W) uint8: the connected part of a mask that holds the nose; all of it if none does."""
+    import cv2
+
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8))
+    x, y = np.clip(landmarks[lm.NOSE_TIP].astype(int), 0, np.array(mask.shape[::-1]) - 1)
+    return (labels == labels[y, x] if labels[y, x] else mask).astype(np.uint8)
 
 
 @cache
