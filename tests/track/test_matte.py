@@ -60,7 +60,7 @@ def test_gaps_open_only_before_a_backdrop_unlike_the_person(clothes: tuple[float
     landmarks = _face() - [0, 20]
     face = face_mask(landmarks, (200, 200)) > 0
     _open_gaps(trimap, to_lab(image.astype(np.float32)), trimap == 0, face, landmarks)
-    assert (trimap[44:60, 133:139].max() < 1) == opened
+    assert (trimap[42:50, 134:139].max() < 1) == opened
     assert trimap[60:100, 70:120].min() == 1
 
 
