@@ -65,7 +65,14 @@ class FrameRenderer:
         self.width, self.height, self.batch, self.rules = width, height, batch, rules
         self.rig = TorchRig.of(avatar, device)
         self._expressions, self._joints = len(avatar.expressions), self.rig.joints
-        self._cloud = tuple(t.contiguous() for t in rig_triton.empty(self.rig, batch))
+        means, quats, scales, opacities, features = rig_triton.empty(self.rig, batch)
+        self._cloud = (
+            means.contiguous(),
+            quats.contiguous(),
+            scales.contiguous(),
+            opacities.contiguous(),
+            features.contiguous(),
+        )
         channels = self.rig.features.shape[1]
         color = np.zeros(channels, np.float32) if background is None else np.asarray(background, np.float32)
         self._background = torch.from_numpy(color).to(device).expand(batch, 1, channels).contiguous()
