@@ -38,6 +38,7 @@ VARIANTS = {
     "triplane": triplane_queries(TINY),
     "posed": posed_space(TINY),
     "painted": painted_features(TINY),
+    "own features": replace(TINY, point_features=len(thin_head())),
     "wrinkles, turned": replace(TINY, expressions=52, rotate_gaussians=True),
 }
 
@@ -129,10 +130,15 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
     assert (np.diff(rates[:10]) > 0).all() and (np.diff(rates[10:]) < 0).all()
 
 
-def test_only_matrices_decay() -> None:
-    groups = optimizer_of(Lam(TINY), TrainConfig()).param_groups
+def test_only_matrices_decay_and_points_own_features_learn_faster() -> None:
+    model = Lam(replace(TINY, point_features=5))
+    groups = optimizer_of(model, TrainConfig(point_rate=7)).param_groups
+    own = [g for g in groups if g.get("factor") == 7]
+    assert [p is model.point_features for g in own for p in g["params"]] == [True]
     for group in groups:
-        assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
+        if group not in own:
+            assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for p in group["params"])
+    assert sum(len(g["params"]) for g in groups) == len([*model.parameters()])
 
 
 def test_samples_are_frames_of_the_clip_and_the_source_is_one_of_them() -> None:

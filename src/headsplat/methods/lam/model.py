@@ -56,6 +56,8 @@ class Lam(nn.Module):
         self.encoder = ImageEncoder(config)
         if config.queries == "points":
             self.pcl_embed = PointEmbedding(config.width, config.octaves)
+            if config.point_features:
+                self.point_features = nn.Parameter(torch.zeros(1, config.point_features, config.width))
         else:
             self.planes = nn.Parameter(0.02 * torch.randn(1, 3 * config.plane_size**2, config.width))
         self.transformer = PointTransformer(config)
@@ -79,7 +81,10 @@ class Lam(nn.Module):
                 raise ValueError("a model with painted features needs to know where the points project to")
             tokens = _paint(tokens, painted_at)
         if self.config.queries == "points":
-            features = self.transformer(self.pcl_embed(points), tokens)
+            queries = self.pcl_embed(points)
+            if self.config.point_features:
+                queries = queries + self.point_features
+            features = self.transformer(queries, tokens)
         else:
             planes = self.transformer(self.planes.expand(len(points), -1, -1), tokens)
             side = self.config.plane_size
@@ -122,6 +127,8 @@ class Fusion(nn.Module):
 
 class PointEmbedding(nn.Module):
     """Sines and cosines of some octaves of a point's coordinates, and the coordinates, to a token."""
+
+    basis: Tensor
 
     def __init__(self, width: int, octaves: int) -> None:
         super().__init__()
@@ -213,14 +220,15 @@ class _OutputLayers(nn.Module):
         sizes = {"shs": 3, "scaling": 3, "xyz": 3, "opacity": 1, "rotation": 4}
         if expressions:
             sizes["wrinkles"] = 3 * expressions
-        self.out_layers = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
+        layers = {name: nn.Linear(width, size) for name, size in sizes.items()}
+        self.out_layers = nn.ModuleDict(layers)
         for name in sizes.keys() & {"xyz", "wrinkles"}:
-            nn.init.zeros_(self.out_layers[name].weight)
-            nn.init.zeros_(self.out_layers[name].bias)
-        nn.init.constant_(self.out_layers["scaling"].bias, -5.0)
-        nn.init.constant_(self.out_layers["opacity"].bias, math.log(0.1 / 0.9))
-        nn.init.zeros_(self.out_layers["rotation"].bias)
-        nn.init.ones_(self.out_layers["rotation"].bias[:1])
+            nn.init.zeros_(layers[name].weight)
+            nn.init.zeros_(layers[name].bias)
+        nn.init.constant_(layers["scaling"].bias, -5.0)
+        nn.init.constant_(layers["opacity"].bias, math.log(0.1 / 0.9))
+        nn.init.zeros_(layers["rotation"].bias)
+        nn.init.ones_(layers["rotation"].bias[:1])
 
 
 def _paint(tokens: Tensor, where: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ class TrainConfig:
         wrinkles: weight of the mean size of expression-dependent colours.
         frames: frames per sample, the source among them (N_f).
         learning_rate: at its peak.
+        point_rate: factor on the learning rate of the points' own features, where there are such.
         warmup: steps until the peak.
         weight_decay: of AdamW.
         clip_gradients: longest gradient, over all parameters.
@@ -48,6 +49,7 @@ class TrainConfig:
     wrinkles: float = 0.01
     frames: int = 8
     learning_rate: float = 4e-4
+    point_rate: float = 10.0
     warmup: int = 3000
     weight_decay: float = 0.05
     clip_gradients: float = 1.0
@@ -184,11 +186,13 @@ def total_loss(parts: dict[str, Tensor], settings: TrainConfig) -> Tensor:
 
 
 def optimizer_of(model: Lam, settings: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW on what is not frozen; norms, biases and tokens do not decay."""
-    free = [p for p in model.parameters() if p.requires_grad]
+    """AdamW on what is not frozen; norms, biases and the points' own features do not decay."""
+    free = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    own = [free.pop("point_features")] if "point_features" in free else []
     groups = [
-        {"params": [p for p in free if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in free if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in free.values() if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in free.values() if p.ndim < 2], "weight_decay": 0.0},
+        {"params": own, "weight_decay": 0.0, "factor": settings.point_rate},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95))
 
@@ -230,7 +234,7 @@ def train(
     for step in range(steps):
         source, target = draw(step)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, settings)
+            group["lr"] = learning_rate(step, steps, settings) * group.get("factor", 1.0)
         with torch.autocast(rig.template.device.type, precision, enabled=precision != torch.float32):
             prediction = predict(model, rig, source)
         parts = loss_parts(rig, prediction, source.betas, target, settings, perceptual)
