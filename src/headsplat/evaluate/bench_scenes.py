@@ -45,23 +45,17 @@ def cameras(size: int = 512, count: int = 8) -> list[Camera]:
 
 
 def rig(count: int, expressions: int = 52, *, seed: int = 0) -> Avatar:
-    """The ellipsoid as an avatar: local expressions that move 16 % of it each, and six blended joints."""
+    """The ellipsoid as an avatar: expressions that move 16 % of it each, and six joints whose motions blend.
+
+    The nearer 40 % of what an expression moves also turns and changes size, as is usual on avatars of faces.
+    """
     r = np.random.default_rng(seed)
     gaussians = cloud(count, seed=seed)
-    starts, index, means, frames = [0], [], [], []
-    centers = gaussians.means[r.integers(0, count, expressions)]
-    for center in centers:
-        near = np.linalg.norm(gaussians.means - center, axis=1)
-        rows = np.sort(np.argpartition(near, int(0.16 * count))[: int(0.16 * count)])
-        fall_off = (1 - near[rows] / near[rows].max())[:, None]
-        index.append(rows)
-        means.append(fall_off * r.normal(0, 3e-3, 3))
-        frames.append(fall_off * r.normal(0, 0.05, 6))
-        starts.append(starts[-1] + len(rows))
-
-    def table(values: list[np.ndarray]) -> SparseOffsets:
-        joined = np.concatenate(values).astype(np.float16).astype(np.float32)
-        return SparseOffsets(np.array(starts, np.int64), np.concatenate(index).astype(np.int32), joined)
+    means, frames = [], []
+    for center in gaussians.means[r.integers(0, count, expressions)]:
+        far = np.linalg.norm(gaussians.means - center, axis=1)
+        means.append(_bump(far, int(0.16 * count), r.normal(0, 3e-3, 3)))
+        frames.append(_bump(far, int(0.064 * count), r.normal(0, 0.05, 6)))
 
     joint_rest = np.array(
         [[0, -0.2, 0], [0, -0.1, 0], [0, 0, 0], [0, -0.03, 0.02], [0.03, 0.03, 0.07], [-0.03, 0.03, 0.07]]
@@ -77,12 +71,28 @@ def rig(count: int, expressions: int = 52, *, seed: int = 0) -> Avatar:
         parents=np.array([-1, 0, 1, 2, 2, 2]),
         joint_rest=joint_rest.astype(np.float32),
         expressions=tuple(f"expression_{e}" for e in range(expressions)),
-        expression_means=table(means),
-        expression_frames=table(frames),
+        expression_means=_table(means),
+        expression_frames=_table(frames),
         seen=np.ones(count, np.float32),
         view_target=np.zeros(3, np.float32),
         view_height=HEIGHT / 0.6,
         method="ellipsoid",
+    )
+
+
+def _bump(far: np.ndarray, count: int, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` nearest Gaussians, and a change that falls off from the nearest to the farthest of them."""
+    rows = np.sort(np.argpartition(far, count)[:count])
+    return rows, (1 - far[rows] / far[rows].max())[:, None] * change
+
+
+def _table(expressions: list[tuple[np.ndarray, np.ndarray]]) -> SparseOffsets:
+    """(rows, values) of every expression as a table, in values that half floats hold exactly."""
+    starts = np.cumsum([0, *(len(rows) for rows, _ in expressions)])
+    index = np.concatenate([rows for rows, _ in expressions])
+    values = np.concatenate([values for _, values in expressions])
+    return SparseOffsets(
+        starts.astype(np.int64), index.astype(np.int32), values.astype(np.float16).astype(np.float32)
     )
 
 

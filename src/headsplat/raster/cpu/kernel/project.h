@@ -107,8 +107,9 @@ static uint32_t project(const ProjectArgs& args, int first, int last, uint32_t* 
     alignas(64) int32_t x0[kBlock], x1[kBlock], y0[kBlock], y1[kBlock];
     uint32_t pairs = 0;
 
-    for (int start = first; start < last; start += kBlock) {
-        const int count = last - start < kBlock ? last - start : kBlock;
+    const int step = args.rig ? kBlock : kShortBlock;
+    for (int start = first; start < last; start += step) {
+        const int count = last - start < step ? last - start : step;
         if (args.rig)
             animate_block(*args.rig, *args.pose, start, count, block, args.features);
         else
@@ -207,8 +208,8 @@ static void backward_project(const ProjectGradArgs& args, int first, int last, d
     Fv view_sum[12];
     for (int k = 0; k < 12; k++) view_sum[k] = zero;
 
-    for (int start = first; start < last; start += kBlock) {
-        const int count = last - start < kBlock ? last - start : kBlock;
+    for (int start = first; start < last; start += kShortBlock) {
+        const int count = last - start < kShortBlock ? last - start : kShortBlock;
         load_block(args.cloud, start, count, block);
         gather_records(args, start, count, moment, grad_depth);
         for (int j = 0; j < count; j += kWidth) {

@@ -25,6 +25,29 @@ static bool add_changes(const RigTable& table, const Pose& pose, int block, F4* 
     return changed;
 }
 
+// Asks for a block's rows of the expressions in use: they lie in many places, and each would be waited for.
+// Inlined by force: a compiler that sees a function do nothing but prefetch drops the call.
+HS_INLINE void fetch_changes(const RigTable& table, const Pose& pose, int block) {
+    for (uint32_t i = table.block_start[block]; i < table.block_start[block + 1]; i++) {
+        const RigEntry entry = table.entries[i];
+        if (pose.weights[entry.expression] == 0.f) continue;
+        const uint16_t* const rows = table.rows + (size_t)entry.first_row * table.row_halves;
+        const int halves = entry.rows * table.row_halves;
+        for (int at = 0; at < halves; at += 32) __builtin_prefetch(rows + at);
+        __builtin_prefetch(rows + halves - 1);
+    }
+}
+
+// Spreads four vectors, `stride` apart, over columns j..j+3 of four rows.
+HS_INLINE void spread4(const F4* from, int stride, float (*rows)[kBlock], int j) {
+    F4 a = from[0], b = from[stride], c = from[2 * stride], d = from[3 * stride];
+    transpose4(a, b, c, d);
+    store<4>(&rows[0][j], a);
+    store<4>(&rows[1][j], b);
+    store<4>(&rows[2][j], c);
+    store<4>(&rows[3][j], d);
+}
+
 HS_INLINE Fv clip01(Fv x) { return vmin(vmax(x, Fv{}), splat<kWidth>(1.f)); }
 
 // quat = a * quat, Hamilton product.
@@ -56,10 +79,20 @@ static void animate_block(const Rig& rig, const Pose& pose, int start, int count
     const int block = start / kBlock;
     const Block& rest = rig.rest[block];
     alignas(64) F4 sums[kBlock * 2];
+    if (!pose.still && (int64_t)start + kBlock < rig.count) {
+        if (rig.means.row_halves) fetch_changes(rig.means, pose, block + 1);
+        if (rig.frames.row_halves) fetch_changes(rig.frames, pose, block + 1);
+    }
 
     // Centres stay four to a vector until after skinning; the fourth number is not used.
     F4 mean[kBlock];
-    for (int j = 0; j < kBlock; j++) mean[j] = F4{rest.mean[0][j], rest.mean[1][j], rest.mean[2][j], 0.f};
+    for (int j = 0; j < kBlock; j += 4) {
+        mean[j] = load<4>(&rest.mean[0][j]);
+        mean[j + 1] = load<4>(&rest.mean[1][j]);
+        mean[j + 2] = load<4>(&rest.mean[2][j]);
+        mean[j + 3] = F4{};
+        transpose4(mean[j], mean[j + 1], mean[j + 2], mean[j + 3]);
+    }
     if (!pose.still && rig.means.row_halves) add_changes(rig.means, pose, block, mean, 1);
 
     __builtin_memcpy(out.quat, rest.quat, sizeof out.quat);
@@ -68,9 +101,9 @@ static void animate_block(const Rig& rig, const Pose& pose, int start, int count
     if (!pose.still && rig.frames.row_halves) {
         for (int j = 0; j < kBlock * 2; j++) sums[j] = F4{};
         if (add_changes(rig.frames, pose, block, sums, 2)) {
-            float change[6][kBlock];
-            for (int j = 0; j < kBlock; j++)
-                for (int k = 0; k < 6; k++) change[k][j] = sums[2 * j + k / 4][k % 4];
+            float change[8][kBlock];  // the last two are not used
+            for (int j = 0; j < kBlock; j += 4)
+                for (int half = 0; half < 2; half++) spread4(sums + 2 * j + half, 2, change + 4 * half, j);
             for (int j = 0; j < kBlock; j += kWidth) {
                 Fv turn[4];
                 quat_of_vector(load<kWidth>(&change[0][j]), load<kWidth>(&change[1][j]), load<kWidth>(&change[2][j]),
@@ -118,6 +151,7 @@ static void animate_block(const Rig& rig, const Pose& pose, int start, int count
 
     if (pose.columns) {
         alignas(64) float turn[4][kBlock];
+        F4 turns_of[kBlock];
         const uint8_t* joints = rig.skin_joints + 4ll * start;
         const float* weights = rig.skin_weights + 4ll * start;
         for (int j = 0; j < count; j++, joints += 4, weights += 4) {
@@ -133,16 +167,18 @@ static void animate_block(const Rig& rig, const Pose& pose, int start, int count
             }
             const F4 m = mean[j];
             mean[j] = columns[0] * m[0] + columns[1] * m[1] + columns[2] * m[2] + columns[3];
-            for (int k = 0; k < 4; k++) turn[k][j] = quat[k];  // its length cancels in the projection
+            turns_of[j] = quat;  // its length cancels in the projection
         }
-        for (int j = count; j < kBlock; j++)
-            for (int k = 0; k < 4; k++) turn[k][j] = 1.f;
+        for (int j = count; j < kBlock; j++) turns_of[j] = splat<4>(1.f);
+        for (int j = 0; j < kBlock; j += 4) spread4(turns_of + j, 1, turn, j);
         for (int j = 0; j < kBlock; j += kWidth) {
             const Fv t[4] = {load<kWidth>(&turn[0][j]), load<kWidth>(&turn[1][j]), load<kWidth>(&turn[2][j]),
                              load<kWidth>(&turn[3][j])};
             turn_by(t, out.quat, j);
         }
     }
-    for (int j = 0; j < kBlock; j++)
-        for (int k = 0; k < 3; k++) out.mean[k][j] = mean[j][k];
+    for (int j = 0; j < kBlock; j += 4) {
+        transpose4(mean[j], mean[j + 1], mean[j + 2], mean[j + 3]);
+        for (int k = 0; k < 3; k++) store<4>(&out.mean[k][j], mean[j + k]);
+    }
 }

@@ -77,7 +77,8 @@ RigTable PackedRig::pack(const SparseOffsets& offsets, Table& table) const {
         }
     }
     table.block_start.push_back((uint32_t)table.entries.size());
-    table.rows.assign(rows * width, 0);
+    table.rows = Buffer<uint16_t>(rows * width);
+    std::memset(table.rows.data(), 0, rows * width * sizeof(uint16_t));
     for (int e = 0; e < offsets.expressions; e++)
         for (int64_t r = offsets.starts[e]; r < offsets.starts[e + 1]; r++) {
             const int32_t i = offsets.index[r];

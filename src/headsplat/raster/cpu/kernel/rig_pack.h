@@ -28,7 +28,7 @@ class PackedRig {
     struct Table {
         std::vector<uint32_t> block_start;
         std::vector<RigEntry> entries;
-        std::vector<uint16_t> rows;
+        Buffer<uint16_t> rows;
     };
     RigTable pack(const SparseOffsets& offsets, Table& table) const;
 

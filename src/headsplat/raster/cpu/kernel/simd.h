@@ -211,6 +211,25 @@ HS_INLINE void store_sums(const F16* v, int count, float* out) {
 }
 #endif
 
+// Turns four vectors into the vectors of their first, second, third and fourth lanes.
+HS_INLINE void transpose4(F4& a, F4& b, F4& c, F4& d) {
+#if defined(__SSE2__)
+    __m128 r0 = (__m128)a, r1 = (__m128)b, r2 = (__m128)c, r3 = (__m128)d;
+    _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+    a = (F4)r0;
+    b = (F4)r1;
+    c = (F4)r2;
+    d = (F4)r3;
+#else
+    const F4 r0 = {a[0], b[0], c[0], d[0]}, r1 = {a[1], b[1], c[1], d[1]}, r2 = {a[2], b[2], c[2], d[2]},
+             r3 = {a[3], b[3], c[3], d[3]};
+    a = r0;
+    b = r1;
+    c = r2;
+    d = r3;
+#endif
+}
+
 // Whether the sign bit of a lane is clear.
 template <class V>
 HS_INLINE bool any_positive(V v) {

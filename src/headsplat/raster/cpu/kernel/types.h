@@ -47,8 +47,9 @@ struct Grid {
     int count() const { return columns * rows; }
 };
 
-// Gaussians are worked on in blocks of this many, as structures of arrays; quat is wxyz.
-constexpr int kBlock = 64;
+// Gaussians are worked on in blocks, as structures of arrays; quat is wxyz. A rig's blocks are long, so that an
+// expression has many rows in each; those of a still cloud are short, which is easier on the cache.
+constexpr int kBlock = 256, kShortBlock = 64;
 struct alignas(64) Block {
     float mean[3][kBlock], quat[4][kBlock], scale[3][kBlock], opacity[kBlock];
 };
