@@ -99,6 +99,25 @@ def test_from_a_file_of_any_kind(tmp_path: Path, frame: Frame, portrait: np.ndar
     assert other.source != frame.source
 
 
+def test_a_known_person_keeps_her_identity(frame: Frame, portrait: np.ndarray) -> None:
+    again = track_photo(np.clip(portrait * 0.9, 0, 255).astype(np.uint8), person=frame)
+    np.testing.assert_array_equal(again.shape[:60], frame.shape[:60])
+    np.testing.assert_allclose(again.expression, frame.expression, atol=0.15)
+    # Her own face explains what the average face could not.
+    assert again.landmark_error < 0.5 * frame.landmark_error
+
+
+def test_expressions_of_a_known_person_are_measured_against_her_own_face() -> None:
+    names = load_free_head().expression_names
+    brow, smile = names.index("browDownLeft"), names.index("mouthSmileLeft")
+    known = track_photo(paint(seed=700, spread=1.0).image)
+    moved = paint(seed=700, spread=1.0, expression={"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8}).image
+    blind, seeing = track_photo(moved), track_photo(moved, person=known)
+    assert seeing.expression[smile] > known.expression[smile] + 0.25
+    change = abs(seeing.expression[brow] - known.expression[brow])
+    assert change < 0.15 and change <= abs(blind.expression[brow] - known.expression[brow]) + 0.05
+
+
 def test_several_faces(portrait: np.ndarray) -> None:
     two = np.concatenate([portrait[:, 50:400], portrait[:, 400:50:-1]], 1)
     with pytest.raises(HeadsplatError, match=r"2 faces.*--face 1.*leftmost.*--face 2"):

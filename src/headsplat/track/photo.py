@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,16 @@ MAX_YAW = np.radians(65)
 MAX_ERROR = 0.05
 """A mean landmark error above this (share of the outer-eye distance) is no face that the model explains."""
 _READ_SIZE = 4096
+_STEPS = 15
+"""Of the fit to a known person."""
 
 
 def track_photo(
-    photo: str | os.PathLike[str] | np.ndarray, *, face: int | None = None, size: int = 512
+    photo: str | os.PathLike[str] | np.ndarray,
+    *,
+    face: int | None = None,
+    size: int = 512,
+    person: Frame | None = None,
 ) -> Frame:
     """Track the person in a photo.
 
@@ -33,6 +40,8 @@ def track_photo(
         photo: a file, or an image (H, W, 3) float 0..1 or uint8.
         face: which face if there are several, counted from the left; 1 is the first.
         size: side of the square crop, pixels.
+        person: another photo of the same person, tracked before: keep her identity, and measure expressions
+            against the shape that her own brows, lids and lips have there.
 
     Returns:
         The tracked frame. World = the bust at rest; the head turns by the neck and head joints.
@@ -44,7 +53,7 @@ def track_photo(
     from headsplat.head.free import load_free_head
     from headsplat.track.contour import see_outline
     from headsplat.track.detect import detect_face
-    from headsplat.track.fit import fit_frames
+    from headsplat.track.fit import fit_frames, fit_pose
     from headsplat.track.matte import estimate_matte
     from headsplat.track.points import face_points
     from headsplat.track.refine import refine_outline
@@ -68,11 +77,17 @@ def track_photo(
         guess = float(
             np.clip(noted * np.hypot(image.shape[0], image.shape[1]) * crop[0, 0], 2.5 * height, 12 * height)
         )
+    if person is not None:
+        points = points_of(person, points)
     fit = fit_frames(points, landmarks[None], centre, focal_guess=guess)
     _check_fit(points, fit, landmarks, centre)
     alpha, foreground = estimate_matte(picture, landmarks, valid)
-    outline = see_outline(foreground, alpha, landmarks)
-    fit = refine_outline(model, points, fit, landmarks, outline, valid)
+    if person is None:
+        outline = see_outline(foreground, alpha, landmarks)
+        fit = refine_outline(model, points, fit, landmarks, outline, valid)
+    else:
+        fit = replace(fit, shape=np.asarray(person.shape[: len(fit.shape)], np.float64))
+        fit = fit_pose(points, landmarks, centre, fit, iterations=_STEPS)
     return build_frame(model, points, fit, picture, alpha, foreground, valid, landmarks, crop, source)
 
 
@@ -94,6 +109,28 @@ def _check_fit(points: FacePoints, fit: Fit, landmarks: np.ndarray, centre: np.n
         raise HeadsplatError(
             "What looks like a face does not fit a head; use a clearer photo of a human face."
         )
+
+
+def points_of(person: Frame, points: FacePoints) -> FacePoints:
+    """The face points moved to where a tracked frame shows them on this person.
+
+    What the model could not explain there, a brow that sits lower or a fuller lip, belongs to the face and
+    not to an expression of the next photo.
+    """
+    from headsplat.head.free import load_free_head
+    from headsplat.track.solver import Pose, project
+
+    model = load_free_head()
+    posed = model.with_shape(person.shape).with_pose(person.expression, person.rotations)
+    head = np.asarray(person.camera.viewmat, np.float64) @ posed.transforms[model.joint_names.index("head")]
+    expression = np.asarray(person.expression, np.float64)
+    pose = Pose(head[:3, :3], head[:3, 3], expression, np.zeros((2, 2)))
+    K = np.asarray(person.camera.K, np.float64)
+    shape = np.asarray(person.shape[: len(points.shape)], np.float64)
+    view = project(points, shape, K[0, 0], pose, K[:2, 2])
+    across = (person.landmarks[: lm.MESH] - view.pixels) * view.camera[:, 2:] / K[0, 0]
+    offset = np.column_stack([across, np.zeros(lm.MESH)]) @ pose.rotation
+    return replace(points, base=points.base + offset)
 
 
 def crop_around(landmarks: np.ndarray, size: int) -> np.ndarray:
