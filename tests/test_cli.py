@@ -208,8 +208,8 @@ def test_create_reports_its_figures(astronaut: tuple[Path, dict[str, Any]]) -> N
     assert facts["avatar"] == str(folder / "a.avatar")
     assert 1_000 < facts["gaussians"] == len(avatar) < 30_000
     assert 0 < facts["landmark_error"] < 5
-    assert facts["source_psnr"] > 18
-    assert 0.85 < facts["matte_iou"] <= 1
+    assert facts["source_psnr"] > 14
+    assert 0.8 < facts["matte_iou"] <= 1
     assert 0.5 < facts["confidence"] <= 1
     assert facts["seconds"] > 0
 
