@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 import torch
 from lam_cases import TINY, make_frame
 from safetensors.torch import load_file, save_file
+from skimage.data import astronaut
 
 import headsplat
 from headsplat.avatar_file import load_avatar, save_avatar
+from headsplat.cli import main
+from headsplat.data.image import write_image
 from headsplat.errors import HeadsplatError
 from headsplat.head.flame import flame_from_arrays
 from headsplat.head.free import load_free_head
@@ -188,6 +192,15 @@ def test_preparation_cuts_around_the_person_and_refuses_an_empty_matte() -> None
         prepare_image(image, 0 * alpha, 20)
 
 
+def test_points_with_features_must_be_those_of_the_head(tmp_path: Path) -> None:
+    count = len(load_free_head())
+    right = write(replace(TINY, point_features=count), tmp_path / "right.safetensors")
+    assert len(reconstruct(make_frame(1), right)) == count
+    wrong = write(replace(TINY, point_features=77), tmp_path / "wrong.safetensors")
+    with pytest.raises(HeadsplatError, match="77 points"):
+        reconstruct(make_frame(1), wrong)
+
+
 def test_the_common_entry_knows_lam(checkpoint: Path) -> None:
     frame = make_frame(1)
     avatar = headsplat.reconstruct(frame, "lam", weights=checkpoint)
@@ -203,3 +216,23 @@ def test_an_avatar_on_flame_says_so(tmp_path: Path) -> None:
     avatar = headsplat.reconstruct(make_frame(1), "lam", weights=path, flame_shape=tmp_path)
     assert avatar.info["head"] == {"model": "flame", "shape": [0.1] * 300}
     assert "source_psnr" not in avatar.info
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    return int(end.value.code or 0)
+
+
+def test_the_command_line_makes_and_refuses(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = checkpoint.parent
+    write_image(folder / "me.png", astronaut()[:300, 50:400].astype(np.float32) / 255)
+    create = ("create", folder / "me.png", "-o", folder / "me.avatar", "--method", "lam")
+    assert run(*create, "--weights", checkpoint, "--restyle", "film", "--json") == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["gaussians"] == len(load_avatar(folder / "me.avatar")) == len(load_free_head())
+    assert run(*create) == 2
+    assert "--weights" in capsys.readouterr().err
+    torch.save({}, folder / "model.pt")
+    assert run(*create, "--weights", folder / "model.pt") == 2
+    assert "pickle" in capsys.readouterr().err

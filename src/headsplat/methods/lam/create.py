@@ -54,7 +54,8 @@ def reconstruct(
         The avatar; `info` says which weights and, for the released ones, their licence.
 
     Raises:
-        HeadsplatError: unusable weights, FLAME missing or of another edition, or too many shape weights.
+        HeadsplatError: unusable weights, FLAME missing or of another edition, another head, or too many shape
+            weights.
     """
     model, in_file = load_lam(weights)
     config = model.config
@@ -74,6 +75,11 @@ def reconstruct(
         head, info = load_free_head(), {}
         image, shape = source_image(frame, config.image_size), frame.shape
     rig = Rig.of(head, config).to(device)
+    if config.point_features not in (0, len(rig.template)):
+        raise HeadsplatError(
+            f"{weights} was trained on a head of {config.point_features:,} points, and this one has "
+            f"{len(rig.template):,}; train it again."
+        )
     free = config.head == "free"
     source = Source(
         image=torch.from_numpy(image).permute(2, 0, 1).to(device),
