@@ -15,6 +15,7 @@ from headsplat.head.free import load_free_head
 from headsplat.head.model import HeadModel
 from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.extend import INSET, extend
+from headsplat.methods.lift.glasses import find_glasses, lift_glasses
 from headsplat.methods.lift.hair import grow_hair
 from headsplat.methods.lift.loose import Loose, join, pick, to_rest
 from headsplat.methods.lift.numeric import smoothstep
@@ -56,12 +57,16 @@ def reconstruct(
     view = look_at_photo(frame, model or load_free_head())
     segments = segment(view)
     view, segments = extend(fit_outline(view, segments), segments)
+    segments = replace(segments, glasses=find_glasses(view, segments))
     tell(0.15)
     hair = measure_hair(view, segments)
     surface = lift_surface(view, segments, hair, config)
     tell(0.25)
     joints = [view.model.joint_names.index(name) for name in ("root", "neck", "head")]
-    loose = to_rest(lift_sheets(view, segments, hair, config), view.skin[joints])
+    sheets = lift_sheets(view, segments, hair, config)
+    if segments.glasses is not None:
+        sheets = join([sheets, lift_glasses(view, segments.glasses, config)])
+    loose = to_rest(sheets, view.skin[joints])
     grown = grow_hair(view, segments, hair, config)
     if grown is not None:
         loose = join([loose, grown])

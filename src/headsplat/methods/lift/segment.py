@@ -28,6 +28,7 @@ class Segments:
         sure_skin: (H, W) bool, cheeks and nose free of features and hair.
         skin_colour: (3,) median of the sure skin.
         no_hair: the photo shows no hair to speak of.
+        glasses: (H, W) 0..1 a frame before the face, or None.
     """
 
     hair: np.ndarray
@@ -36,6 +37,7 @@ class Segments:
     sure_skin: np.ndarray
     skin_colour: np.ndarray
     no_hair: bool
+    glasses: np.ndarray | None = None
 
 
 class ColourModel:

@@ -220,6 +220,8 @@ def lift_surface(view: View, segments: Segments, hair: HairVolume, config: LiftC
 
     height = at(model.template[:, 1].astype(float))
     opacities = np.where(skin, opacities * smoothstep(height, *BUST_TOP), opacities)
+    glasses = segments.glasses
+    behind_frame = np.zeros(len(face)) if glasses is None else np.clip(2 * look_up(glasses, own.pixels), 0, 1)
     keep = opacities > 0.02
     lashes = _lashes(view, segments, config)
     seen = np.clip(own.weight * own.matte, 0, 1) * skin
@@ -234,7 +236,7 @@ def lift_surface(view: View, segments: Segments, hair: HairVolume, config: LiftC
         colours=np.concatenate([colours[keep], lashes[3]]).clip(0, 1),
         opacities=np.concatenate([opacities[keep], lashes[4]]),
         seen=with_lashes(seen, 0.0),
-        trust=with_lashes(np.clip((own.facing - 0.25) / 0.35, 0.04, 1), 1.0),
+        trust=with_lashes(np.clip((own.facing - 0.25) / 0.35, 0.04, 1) * (1 - 0.9 * behind_frame), 1.0),
         lock=with_lashes(np.maximum(np.maximum(lid_margin, smoothstep(lids, 0.2, 0.6)), lock) * skin, 1.0),
         near_eye=with_lashes(near_eye * skin, 0.0),
         blink=with_lashes(smoothstep(lids, 0.005, 0.05) * skin, 0.0),
@@ -294,6 +296,8 @@ def _look(view: View, segments: Segments, corners: np.ndarray, barycentric: np.n
     matte = smoothstep(look_up(inner, pixels), 0.6, 0.95)
     hair, clothes = look_up(segments.hair, pixels), look_up(segments.clothes, pixels)
     skin = matte * np.clip(1 - 1.6 * hair, 0, 1) * np.clip(1 - 1.6 * clothes, 0, 1)
+    if segments.glasses is not None:
+        skin = skin * np.clip(1 - 2 * look_up(segments.glasses, pixels), 0, 1)
     weight = visible * np.clip((facing - 0.30) / 0.30, 0, 1)
     return _Look(pixels, look_up(view.frame.foreground, pixels), facing, weight, matte, skin, hair)
 
