@@ -39,7 +39,7 @@ def find_glasses(view: View, segments: Segments) -> np.ndarray | None:
     away = view.height - level  # from the line through the eyes, in face heights
 
     def share(strip: np.ndarray, low: float, high: float) -> float:
-        """Share of lines along the face's axis, between two offsets across, that cross a dark line in the strip."""
+        """Share of the columns between two offsets across that meet a dark line in the strip."""
         bins = np.round(aside * size).astype(int)
         wanted = np.arange(round(low * size), round(high * size) + 1)
         hit = np.isin(wanted, bins[strip & line])
@@ -123,8 +123,8 @@ def _temples(view: View, frame: np.ndarray, tone: np.ndarray) -> list[Loose]:
         end = rest[own > np.percentile(own, 97)].mean(0)
         ear = view.rest[view.regions.ear & (sign * view.rest[:, 0] > 0)]
         upper = ear[ear[:, 1] > np.percentile(ear[:, 1], 80)].mean(0)
-        goal = upper + [0.004 * sign, -0.002, -0.004]
-        start = end + [0.001 * sign, 0, 0]
+        goal = upper + np.array([0.004 * sign, -0.002, -0.004])
+        start = end + np.array([0.001 * sign, 0, 0])
         count = 36
         along = np.linspace(0, 1, count)[:, None]
         path = start + (goal - start) * along
