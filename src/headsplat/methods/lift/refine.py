@@ -123,6 +123,8 @@ def refine(
     }
     low, high = np.clip(colours0 - reach, 0, 1), np.clip(colours0 + reach, 0, 1)
 
+    flat0 = np.log(scales0[:, :2])
+    shortest0 = np.minimum(flat0[:, :1], flat0[:, 1:])
     height, width = alpha.shape
     pixels = float(height * width)
     learn = learn.astype(np.float32)
@@ -161,10 +163,8 @@ def refine(
         np.clip(state["colours"], low, high, out=state["colours"])
         np.clip(state["size"], -0.7, 0.5, out=state["size"])
         np.clip(state["offset"], -farthest, farthest, out=state["offset"])
-        flat = np.log(scales0[:, :2]) + state["size"][:, :2]
-        shortest = np.maximum(
-            flat.max(1, keepdims=True) - np.log(LONGEST), np.log(scales0[:, :2]).min(1, keepdims=True)
-        )
+        flat = flat0 + state["size"][:, :2]
+        shortest = np.maximum(np.maximum(flat[:, :1], flat[:, 1:]) - np.float32(np.log(LONGEST)), shortest0)
         state["size"][:, :2] += np.maximum(shortest - flat, 0)
     return Changes(
         index,

@@ -67,7 +67,7 @@ class ColourModel:
         terms = []
         for mean, whiten, constant in self.parts:
             z = (colours - mean.astype(np.float32)) @ whiten.T
-            terms.append(constant - 0.5 * (z * z).sum(-1))
+            terms.append(constant - 0.5 * np.einsum("...i,...i", z, z))
         return (
             np.logaddexp.reduce(np.array(terms), 0) - 5.5
         )  # offset: densities of Lab units, so that FLOOR works
@@ -183,5 +183,6 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _softmax(score: np.ndarray) -> np.ndarray:
-    e = np.exp(score - score.max(-1, keepdims=True))
+    top = np.maximum(np.maximum(score[..., 0], score[..., 1]), score[..., 2])
+    e = np.exp(score - top[..., None])
     return (e / e.sum(-1, keepdims=True)).astype(np.float32)
