@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
 from functools import cache
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,8 @@ def estimate_matte(
 
     coarse = segment_person(image)
     trimap = _trimap(coarse, image, landmarks, valid)
-    alpha = estimate_alpha_cf(image.astype(np.float64), trimap)
+    with redirect_stdout(StringIO()):  # its preconditioner thinks aloud, and then succeeds
+        alpha = estimate_alpha_cf(image.astype(np.float64), trimap)
     # Matting rarely reaches exactly 0 and 1; stretch the ends.
     alpha = np.clip((alpha - 0.03) / 0.94, 0, 1) * valid
     alpha = _connected(alpha, landmarks)

@@ -20,7 +20,7 @@ from headsplat.track.solver import Fit
 CROP = 2.8
 """Side of the crop over the height of the face: holds an updo and the shoulders, wastes few pixels."""
 MAX_YAW = np.radians(65)
-MAX_ERROR = 0.05
+MAX_ERROR = 0.03
 """A mean landmark error above this (share of the outer-eye distance) is no face that the model explains."""
 _READ_SIZE = 4096
 _STEPS = 15
@@ -107,7 +107,7 @@ def _check_fit(points: FacePoints, fit: Fit, landmarks: np.ndarray, centre: np.n
         )
     if landmark_errors(points, fit, landmarks[None], centre).mean() > MAX_ERROR:
         raise HeadsplatError(
-            "What looks like a face does not fit a head; use a clearer photo of a human face."
+            "The face cannot be made out well enough; use a photo that shows it from the front and bare."
         )
 
 
@@ -207,7 +207,7 @@ def confidence_of(error: float, yaw: float, face_height: float, cover: float = 0
     by_error = np.clip((0.035 - error) / 0.02, 0, 1)
     by_yaw = np.clip((np.radians(75) - abs(yaw)) / np.radians(45), 0, 1)
     by_size = np.clip(face_height / 160, 0, 1) ** 0.5
-    by_cover = np.clip((1.3 - cover) / 0.4, 0.2, 1)
+    by_cover = np.clip((1.35 - cover) / 0.4, 0.2, 1)
     return float(by_error * by_yaw * by_size * by_cover)
 
 
