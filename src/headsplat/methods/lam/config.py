@@ -32,6 +32,7 @@ class LamConfig:
         octaves: of the sines and cosines that tell points apart; the last has 2^(octaves - 2) periods a metre
         point_features: number of points that have a learned vector of their own, added to their token: all
             points of the head model, or 0. With it a network fits few people sooner.
+        initial_opacity: of every Gaussian before training; faint ones make for a careful, slow start.
         max_offset: how far a Gaussian may leave its point along each axis, metres.
         max_scale: largest standard deviation of a Gaussian, metres.
         queries: "points": one token per point. "triplane": learned tokens of three planes; each point takes
@@ -63,6 +64,7 @@ class LamConfig:
     teeth: bool = False
     octaves: int = 8
     point_features: int = 0
+    initial_opacity: float = 0.1
     max_offset: float = 0.1
     max_scale: float = 0.01
     queries: Literal["points", "triplane"] = "points"
@@ -141,6 +143,7 @@ def small() -> LamConfig:
         head="free",
         attention="image",
         octaves=10,
+        initial_opacity=0.7,
         point_features=len(load_free_head()),
     )
 

@@ -180,7 +180,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.mlp_net = _Trunk(config.width, config.trunk) if config.trunk else None
-        self.gs_net = _OutputLayers(config.width, config.expressions)
+        self.gs_net = _OutputLayers(config)
 
     def forward(self, features: Tensor, points: Tensor) -> Prediction:
         """(B, N, width) features of (B, N, 3) points to Gaussians."""
@@ -213,20 +213,21 @@ class _Trunk(nn.Module):
 
 
 class _OutputLayers(nn.Module):
-    """One linear layer per attribute, with the released initial values: small, faint, at the points."""
+    """One linear layer per attribute; at first, small Gaussians at their points, not turned."""
 
-    def __init__(self, width: int, expressions: int) -> None:
+    def __init__(self, config: LamConfig) -> None:
         super().__init__()
         sizes = {"shs": 3, "scaling": 3, "xyz": 3, "opacity": 1, "rotation": 4}
-        if expressions:
-            sizes["wrinkles"] = 3 * expressions
-        layers = {name: nn.Linear(width, size) for name, size in sizes.items()}
+        if config.expressions:
+            sizes["wrinkles"] = 3 * config.expressions
+        layers = {name: nn.Linear(config.width, size) for name, size in sizes.items()}
         self.out_layers = nn.ModuleDict(layers)
         for name in sizes.keys() & {"xyz", "wrinkles"}:
             nn.init.zeros_(layers[name].weight)
             nn.init.zeros_(layers[name].bias)
+        odds = config.initial_opacity / (1 - config.initial_opacity)
         nn.init.constant_(layers["scaling"].bias, -5.0)
-        nn.init.constant_(layers["opacity"].bias, math.log(0.1 / 0.9))
+        nn.init.constant_(layers["opacity"].bias, math.log(odds))
         nn.init.zeros_(layers["rotation"].bias)
         nn.init.ones_(layers["rotation"].bias[:1])
 
