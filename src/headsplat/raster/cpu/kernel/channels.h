@@ -38,6 +38,30 @@ HS_INLINE void write_pixel(const float* features, float t, const float* backgrou
     for (; i < channels; i++) out[i] = features[i] + t * background[i];
 }
 
+// A tile that no splat touches.
+template <int V>
+static void empty_tile(const TileArgs& args, int left, int top, int size, const float* zeros) {
+    for (int y = top; y < top + size && y < args.view.height; y++)
+        for (int x = left; x < left + size && x < args.view.width; x++) {
+            const size_t pixel = (size_t)y * args.view.width + x;
+            write_pixel<V>(zeros, 1.f, args.background, args.channels, args.image + pixel * args.channels);
+            args.alpha[pixel] = 0.f;
+            if (args.with_depth) args.depth[pixel] = 0.f;
+        }
+}
+
+// All of such a tile's gradient is the background's.
+static void empty_tile_backward(const TileGradArgs& args, int left, int top, int size, float* background) {
+    const View& view = args.tile.view;
+    const int channels = args.tile.channels;
+    for (int i = 0; i < channels; i++) background[i] = 0.f;
+    for (int y = top; y < top + size && y < view.height; y++)
+        for (int x = left; x < left + size && x < view.width; x++) {
+            const float* const g = args.grad_image + ((size_t)y * view.width + x) * channels;
+            for (int i = 0; i < channels; i++) background[i] += g[i];
+        }
+}
+
 // K vectors of V channels; K = 0: any number, known at run time.
 template <class S, int V, int K>
 static void forward_channels_t(const TileArgs& args, int tile, float* scratch) {
@@ -48,14 +72,15 @@ static void forward_channels_t(const TileArgs& args, int tile, float* scratch) {
     const int left = tile % args.grid.columns * S::Size, top = tile / args.grid.columns * S::Size;
     const RuleLanes<S::W> rules(args.rules);
     float *T = scratch, *depth = scratch + N, *features = scratch + 2 * N, *padded = features + (size_t)N * wide;
+    const uint32_t begin = args.tile_start[tile], end = args.tile_start[tile + 1];
 
+    for (int i = 0; i < wide; i++) padded[i] = 0.f;
+    if (begin == end) return empty_tile<V>(args, left, top, S::Size, padded);
     for (int i = 0; i < N; i++) T[i] = i % S::Band < S::Size * S::R ? 1.f : -1.f;
     for (size_t i = 0; i < (size_t)N * (wide + 1); i++) depth[i] = 0.f;
-    for (int i = 0; i < wide; i++) padded[i] = 0.f;
 
     const Centers<S> centers;
     alignas(64) float weights[S::W];
-    const uint32_t begin = args.tile_start[tile], end = args.tile_start[tile + 1];
     for (uint32_t k = begin; k < end; k++) {
         if (((k - begin) & 255) == 255 && all_closed<S>(T)) break;
         if (k + 8 < end) {
@@ -123,6 +148,8 @@ static void backward_channels_t(const TileGradArgs& args, int tile_index, float*
     float *T = scratch, *rest = T + N, *depth = rest + N, *grads = depth + N, *padded = grads + (size_t)N * wide,
           *mine_sum = padded + wide;
     float* const background = args.background + (size_t)tile_index * channels;
+    const uint32_t begin = tile.tile_start[tile_index], end = tile.tile_start[tile_index + 1];
+    if (begin == end) return empty_tile_backward(args, left, top, S::Size, background);
 
     for (int i = 0; i < N; i++) T[i] = -1.f;
     for (size_t i = 0; i < (size_t)N * (2 + wide); i++) rest[i] = 0.f;
@@ -152,7 +179,6 @@ static void backward_channels_t(const TileGradArgs& args, int tile_index, float*
 
     const Centers<S> centers;
     alignas(64) float weights[S::W], dots[S::W];
-    const uint32_t begin = tile.tile_start[tile_index], end = tile.tile_start[tile_index + 1];
     for (uint32_t k = begin; k < end; k++) {
         if (k + 8 < end) {
             const uint32_t soon = (uint32_t)tile.pairs[k + 8];

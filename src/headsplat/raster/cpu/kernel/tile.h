@@ -14,12 +14,16 @@ static void forward_tile_t(const TileArgs& args, int tile, float* scratch) {
     const int left = tile % args.grid.columns * S::Size, top = tile / args.grid.columns * S::Size;
     const RuleLanes<S::W> rules(args.rules);
     float *T = scratch, *planes_at = scratch + N;
+    const uint32_t begin = args.tile_start[tile], end = args.tile_start[tile + 1];
+    if (begin == end) {
+        const float zeros[3] = {};
+        return empty_tile<4>(args, left, top, S::Size, zeros);
+    }
 
     for (int i = 0; i < N; i++) T[i] = i % S::Band < S::Size * S::R ? 1.f : -1.f;
     for (int i = 0; i < P * N; i++) planes_at[i] = 0.f;
 
     const Centers<S> centers;
-    const uint32_t begin = args.tile_start[tile], end = args.tile_start[tile + 1];
 
     for (uint32_t k = begin; k < end; k++) {
         if (((k - begin) & 255) == 255 && all_closed<S>(T)) break;
@@ -75,6 +79,8 @@ static void backward_tile_t(const TileGradArgs& args, int tile_index, float* scr
     // rest: what everything behind the current splat, background included, adds to the loss' linear form
     float *T = scratch, *rest = scratch + N, *grads = scratch + 2 * N;
     float* const background = args.background + (size_t)tile_index * 3;
+    const uint32_t begin = tile.tile_start[tile_index], end = tile.tile_start[tile_index + 1];
+    if (begin == end) return empty_tile_backward(args, left, top, S::Size, background);
 
     for (int i = 0; i < (2 + P) * N; i++) scratch[i] = 0.f;
     for (int i = 0; i < N; i++) T[i] = -1.f;
@@ -103,7 +109,6 @@ static void backward_tile_t(const TileGradArgs& args, int tile_index, float* scr
     }
 
     const Centers<S> centers;
-    const uint32_t begin = tile.tile_start[tile_index], end = tile.tile_start[tile_index + 1];
     F sums[kMoments + P];  // over pixels: the six moments, then one per plane
 
     for (uint32_t k = begin; k < end; k++) {
