@@ -1,0 +1,194 @@
+"""From a shot to what is known about it: the tracked crop of a picture, and its fit with a known identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headsplat.clip import Frame
+from headsplat.errors import HeadsplatError
+from headsplat.evaluate.cases import Shot
+from headsplat.evaluate.views import read_views
+
+if TYPE_CHECKING:
+    from headsplat.track.points import FacePoints
+    from headsplat.track.solver import Fit
+
+GREY = 0.38
+"""Everything is judged over this even grey: a background is no merit of an avatar."""
+CROP_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A tracked shot.
+
+    Attributes:
+        frame: the tracked crop.
+        before: (478, 2) face points of the video's frame before, in the same crop; None = not asked for or
+            not found.
+        after: those of the frame after.
+    """
+
+    frame: Frame
+    before: np.ndarray | None = None
+    after: np.ndarray | None = None
+
+
+def observe(data: Path, shots: Sequence[Shot], *, neighbours: bool = False) -> list[Observed | str]:
+    """Track shots; a video is decoded once for all of its frames.
+
+    Args:
+        data: the folder that shots are relative to.
+        shots: pictures and frames of videos.
+        neighbours: also find the face in the frames before and after.
+
+    Returns:
+        For every shot what was seen, or in a sentence why it cannot be used.
+    """
+    out: list[Observed | str] = ["not looked at"] * len(shots)
+    for file in dict.fromkeys(shot.file for shot in shots):
+        own = [i for i, shot in enumerate(shots) if shot.file == file]
+        numbers = {shots[i].frame for i in own} - {None}
+        pictures: dict[int, np.ndarray] = {}
+        if numbers and not file.endswith(".json"):
+            reach = (-1, 0, 1) if neighbours else (0,)
+            pictures = _video_frames(data / file, {n + d for n in numbers if n is not None for d in reach})
+        for i in own:
+            try:
+                out[i] = _observe_one(data, shots[i], pictures, neighbours)
+            except HeadsplatError as error:
+                out[i] = str(error)
+    return out
+
+
+def _observe_one(data: Path, shot: Shot, pictures: dict[int, np.ndarray], neighbours: bool) -> Observed:
+    from headsplat.track import track_photo
+    from headsplat.track.photo import warp
+
+    if shot.frame is None:
+        return Observed(_track_file(data / shot.file))
+    if shot.file.endswith(".json"):
+        path = data / shot.file
+        return Observed(_track_file(path.parent / read_views(path).views[shot.frame].picture))
+    if shot.frame not in pictures:
+        raise HeadsplatError(f"{shot.file} has no frame {shot.frame}; make the manifest anew.")
+    frame = track_photo(pictures[shot.frame], size=CROP_SIZE)
+    beside: list[np.ndarray | None] = [None, None]
+    if neighbours:
+        for k, number in enumerate((shot.frame - 1, shot.frame + 1)):
+            if number in pictures:
+                crop = warp(pictures[number].astype(np.float32) / 255, frame.crop, CROP_SIZE)[0]
+                beside[k] = find_points(crop, frame.landmarks)
+    return Observed(frame, *beside)
+
+
+@lru_cache(maxsize=8)
+def _track_file(path: Path) -> Frame:
+    """Tracked once for the cases that follow each other with the same photo."""
+    from headsplat.track import track_photo
+
+    return track_photo(path, size=CROP_SIZE)
+
+
+def _video_frames(path: Path, numbers: set[int]) -> dict[int, np.ndarray]:
+    """Frames (H, W, 3) uint8 by number, as many of them as the video has."""
+    from headsplat.data.video import read_video
+
+    out = {}
+    for number, frame in enumerate(read_video(path)):
+        if number in numbers:
+            out[number] = frame
+        if number >= max(numbers):
+            break
+    return out
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Expression and pose read off a picture with a known identity.
+
+    Attributes:
+        expression: (52,) weights.
+        rotation: (3,) rotation vector from head to camera, radians.
+    """
+
+    expression: np.ndarray
+    rotation: np.ndarray
+
+
+def drive_frame(identity: Frame, target: Frame, *, focal: float | None = None) -> Frame:
+    """The target's frame with pose and expression fitted anew to a person known from another frame.
+
+    Args:
+        identity: another picture of the same person: its shape is kept, and expressions are measured against
+            the brows, lids and lips that she has there.
+        target: whose points are fitted.
+        focal: focal length of the target's crop in pixels, if known; estimated otherwise.
+    """
+    from headsplat.head.free import load_free_head
+    from headsplat.track.photo import build_frame
+
+    points, fit = _fit(identity, target.landmarks, target.camera.width, focal)
+    return build_frame(
+        load_free_head(),
+        points,
+        fit,
+        target.image,
+        target.alpha,
+        target.foreground,
+        target.valid,
+        target.landmarks,
+        target.crop,
+        target.source,
+    )
+
+
+def read_points(person: Frame, landmarks: np.ndarray, focal: float, size: int = CROP_SIZE) -> Reading:
+    """Expression and pose of a face (478, 2) of a person with another photo; focal length in pixels."""
+    from headsplat.track.torso import rotation_vector
+
+    pose = _fit(person, landmarks, size, focal)[1].poses[0]
+    return Reading(np.asarray(pose.expression), rotation_vector(pose.rotation))
+
+
+def same_lens(source: Frame, target: Frame) -> float:
+    """Focal length of the target's crop if both are crops of pictures through one lens, pixels."""
+    return float(source.camera.K[0, 0] * target.crop[0, 0] / source.crop[0, 0])
+
+
+def over_grey(frame: Frame) -> np.ndarray:
+    """(H, W, 3) the person over even grey."""
+    alpha = frame.alpha[..., None]
+    return (frame.foreground * alpha + (1 - alpha) * GREY).astype(np.float32)
+
+
+def find_points(image: np.ndarray, near: np.ndarray | None = None) -> np.ndarray | None:
+    """(478, 2) points of the face in a picture, the nearest to `near` if there are several, or None."""
+    from headsplat.data.image import to_uint8
+    from headsplat.track.detect import choose_face, find_faces, refine_face
+
+    pixels = to_uint8(image)
+    if near is None:
+        faces = find_faces(pixels)
+        coarse = faces[0] if faces else None
+    else:
+        coarse = choose_face(pixels, near=near)
+    return None if coarse is None else refine_face(pixels, coarse)
+
+
+def _fit(person: Frame, landmarks: np.ndarray, size: int, focal: float | None) -> tuple[FacePoints, Fit]:
+    """Pose and expression of a known person, and the face points as they are on her."""
+    from headsplat.track.fit import fit_frames, fit_pose
+    from headsplat.track.photo import points_of
+    from headsplat.track.points import face_points
+
+    points, centre = points_of(person, face_points()), np.full(2, size / 2)
+    start = fit_frames(points, landmarks[None], centre, focal=focal)
+    start = replace(start, shape=np.asarray(person.shape[: len(start.shape)], np.float64))
+    return points, fit_pose(points, landmarks, centre, start, iterations=15)

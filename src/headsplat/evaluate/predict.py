@@ -1,0 +1,193 @@
+"""What a method answers: the picture of a person, driven to a target, from one or more sources."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from headsplat.avatar import Avatar
+from headsplat.clip import Frame
+from headsplat.errors import HeadsplatError
+from headsplat.evaluate.baselines import nearest, warp
+from headsplat.evaluate.observe import GREY, over_grey
+
+Maker = Callable[..., Avatar]
+"""`headsplat.reconstruct.reconstruct`: a frame, a method's name and its options, to an avatar."""
+BASELINES = ("copy", "warp", "warp-fit")
+_KINDS: dict[str, Callable[[str], Any]] = {"refine": int, "gaussians": str, "weights": str, "flame": str}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with its options, written as `lift` or `lift:refine=0,gaussians=20k`.
+
+    Attributes:
+        name: copy, warp, warp-fit, or a method of `headsplat.reconstruct`.
+        options: keyword arguments for it.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @staticmethod
+    def parse(text: str) -> Method:
+        """Read the written form.
+
+        Raises:
+            HeadsplatError: an option that methods do not have.
+        """
+        name, _, rest = text.partition(":")
+        options = []
+        for part in filter(None, rest.split(",")):
+            match = re.fullmatch(r"(\w+)=(.+)", part)
+            try:
+                assert match is not None
+                options.append((match[1], _KINDS[match[1]](match[2])))
+            except (AssertionError, KeyError, ValueError) as error:
+                raise HeadsplatError(
+                    f"Cannot read the option {part!r} of {text!r}; write it like lift:refine=0,gaussians=20k."
+                ) from error
+        if name in BASELINES and options:
+            raise HeadsplatError(f"The baseline {name} has no options; write just {name}.")
+        return Method(name, tuple(sorted(options)))
+
+    def __str__(self) -> str:
+        return self.name + (":" + ",".join(f"{k}={v}" for k, v in self.options) if self.options else "")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture that a method may look at: its tracked frame, and the picture as the baselines show it.
+
+    For a photo the picture is the frame's own crop; for a calibrated view it is that view.
+
+    Attributes:
+        frame: tracked crop.
+        image: (H, W, 3) over grey.
+        alpha: (H, W).
+        points: (478, 2) detected points, pixels of `image`.
+        fitted: (468, 2) where the fitted head has them, pixels of `image`.
+    """
+
+    frame: Frame
+    image: np.ndarray
+    alpha: np.ndarray
+    points: np.ndarray
+    fitted: np.ndarray
+
+    @staticmethod
+    def of_frame(frame: Frame) -> Source:
+        """The source that a tracked photo is."""
+        return Source(frame, over_grey(frame), frame.alpha, frame.landmarks, head_points(frame, frame))
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where a method is asked to bring the person.
+
+    Attributes:
+        pose: camera, expression and rotations of the free head to draw.
+        points: (478, 2) where the target's face points are in that picture, for the warp; None = unknown.
+    """
+
+    pose: Frame
+    points: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer: (H, W, 3) over grey, and (H, W) how much of a pixel is the person."""
+
+    image: np.ndarray
+    alpha: np.ndarray
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A method that has seen its sources.
+
+    Attributes:
+        draw: goal to prediction; None where the method cannot answer.
+        seconds: what looking at the sources cost.
+    """
+
+    draw: Callable[[Goal], Prediction | None]
+    seconds: float
+
+
+def prepare(method: Method, sources: Sequence[Source], make: Maker) -> Predictor:
+    """Let a method see its sources. Methods that take one photo are given the first.
+
+    Raises:
+        HeadsplatError: the method failed, or its avatar is not driven by the free head's expressions.
+    """
+    start = perf_counter()
+    match method.name:
+        case "copy":
+            return Predictor(lambda goal: _copy(sources, goal), 0.0)
+        case "warp":
+            return Predictor(lambda goal: _warp(sources, goal), 0.0)
+        case "warp-fit":
+            return Predictor(lambda goal: _warp_fit(sources, goal), 0.0)
+        case name:
+            avatar = make(sources[0].frame, name, **dict(method.options))
+            return Predictor(lambda goal: draw_avatar(avatar, goal.pose), perf_counter() - start)
+
+
+def draw_avatar(avatar: Avatar, pose: Frame) -> Prediction:
+    """The avatar in the pose, expression and camera of a frame on the free head.
+
+    Raises:
+        HeadsplatError: the avatar has none of ARKit's expressions.
+    """
+    from headsplat.head.free import load_free_head
+    from headsplat.raster import rasterize
+
+    model = load_free_head()
+    weights = dict(zip(model.expression_names, pose.expression.tolist(), strict=True))
+    weights = {name: w for name, w in weights.items() if name in avatar.expressions}
+    if not weights:
+        raise HeadsplatError("This avatar has none of the ARKit expressions that the protocols drive by.")
+    rotations = dict(zip(model.joint_names, pose.rotations, strict=True))
+    moved = avatar.animate(
+        weights, {name: r for name, r in rotations.items() if name in avatar.joints}, pose.T_world_root
+    )
+    drawn = rasterize(moved, pose.camera, background=GREY, depth=False)
+    return Prediction(np.clip(drawn.image, 0, 1), drawn.alpha)
+
+
+def _copy(sources: Sequence[Source], goal: Goal) -> Prediction:
+    chosen = sources[nearest([s.points for s in sources], goal.points)]
+    return Prediction(chosen.image, chosen.alpha)
+
+
+def _warp(sources: Sequence[Source], goal: Goal) -> Prediction | None:
+    if goal.points is None:
+        return None
+    chosen = sources[nearest([s.points for s in sources], goal.points)]
+    source, target = chosen.points[:468], goal.points[:468]
+    return Prediction(warp(chosen.image, source, target), warp(chosen.alpha, source, target))
+
+
+def _warp_fit(sources: Sequence[Source], goal: Goal) -> Prediction:
+    """The warp with what avatars are told too: points of the head model in the target's pose."""
+    moved = [head_points(s.frame, goal.pose) - s.fitted + s.points[:468] for s in sources]
+    away = [np.linalg.norm(m - s.points[:468], axis=1).mean() for m, s in zip(moved, sources, strict=True)]
+    chosen, target = sources[int(np.argmin(away))], moved[int(np.argmin(away))]
+    points = chosen.points[:468]
+    return Prediction(warp(chosen.image, points, target), warp(chosen.alpha, points, target))
+
+
+def head_points(person: Frame, pose: Frame) -> np.ndarray:
+    """(468, 2) pixels of a person's face points in the pose, expression and camera of a frame."""
+    from headsplat.head.free import load_free_head
+
+    model = load_free_head()
+    shaped = model.with_shape(person.shape)
+    posed = shaped.with_pose(pose.expression, pose.rotations, pose.T_world_root)
+    return pose.camera.project(model.landmarks(posed.vertices))[:, :2]

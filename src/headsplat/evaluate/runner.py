@@ -1,0 +1,236 @@
+"""Run a protocol: cases in parallel processes, each answer kept by its content, so that runs resume."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headsplat.errors import HeadsplatError
+from headsplat.evaluate.cases import Case, Manifest, code_hash, content_key
+from headsplat.evaluate.networks import Networks
+from headsplat.evaluate.predict import Maker, Method
+from headsplat.files import writing
+
+TILE = 256
+"""Side of a picture in a strip, pixels."""
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run in its folder.
+
+    Attributes:
+        folder: holds manifest.json, run.json, results/ and pictures/.
+        manifest: what was evaluated.
+        methods: as written by the user, in that order.
+        results: one JSON object per case and method, in the order of the manifest, methods innermost.
+    """
+
+    folder: Path
+    manifest: Manifest
+    methods: tuple[str, ...]
+    results: tuple[dict[str, Any], ...]
+
+
+def evaluate(
+    manifest: Manifest,
+    data: Path,
+    methods: Sequence[Method],
+    folder: Path,
+    make: Maker,
+    networks: Networks,
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Evaluate methods on all cases; what the folder already holds for the same content is not done again.
+
+    Args:
+        manifest: the cases; its files are checked against their hashes.
+        data: folder that its files are relative to.
+        methods: what to evaluate.
+        folder: of the run; kept if it exists.
+        make: makes avatars; a function that other processes can import by name.
+        networks: for LPIPS and CSIM.
+        workers: processes; 1 works in this one.
+        progress: called with the number of cases done and their total.
+
+    Raises:
+        HeadsplatError: the files are not those of the manifest, or the folder holds another evaluation.
+    """
+    manifest.check_files(data)
+    _claim(folder, manifest)
+    tell = progress or (lambda done, total: None)
+    keys = [[(m, _key(case, m, networks)) for m in methods] for case in manifest.cases]
+    missing = [[(m, key) for m, key in row if not _result_path(folder, key).exists()] for row in keys]
+    tasks = [
+        (case, data, row, folder, make, networks)
+        for case, row in zip(manifest.cases, missing, strict=True)
+        if row
+    ]
+    total = len(manifest.cases)
+    done = total - len(tasks)
+    tell(done, total)
+    for _ in _in_parallel(tasks, min(workers, len(tasks))):
+        done += 1
+        tell(done, total)
+    described = {
+        "protocol": manifest.protocol,
+        "methods": [str(m) for m in methods],
+        "networks": networks.identity(),
+        "code": code_hash(),
+        "results": [key for row in keys for _, key in row],
+    }
+    with writing(folder / "run.json") as temporary:
+        temporary.write_text(json.dumps(described, indent=1) + "\n")
+    return load_run(folder)
+
+
+def _in_parallel(tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[None]:
+    """Work off the tasks, in this process if one worker is enough; yields after each."""
+    if workers <= 1:
+        for task in tasks:
+            yield _work(*task)
+        return
+    # Fresh processes: MediaPipe and thread pools do not survive a fork.
+    with _one_thread(), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        try:
+            for future in as_completed([pool.submit(_work, *task) for task in tasks]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise HeadsplatError(
+                "A worker process died, perhaps for want of memory; run the same again with fewer --workers."
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def load_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        HeadsplatError: not one, or not finished.
+    """
+    try:
+        described = json.loads((folder / "run.json").read_text())
+        keys = described["results"]
+        results = tuple(json.loads(_result_path(folder, key).read_text()) for key in keys)
+    except (OSError, KeyError, ValueError) as error:
+        raise HeadsplatError(
+            f"{folder} holds no finished evaluation; let `headsplat evaluate` finish it."
+        ) from error
+    return Run(folder, Manifest.load(folder / "manifest.json"), tuple(described["methods"]), results)
+
+
+def scores_only(run: Run) -> list[dict[str, Any]]:
+    """The results without what may differ between two runs: times, memory and keys of files."""
+    return [
+        {key: value for key, value in result.items() if key not in ("cost", "key", "truth")}
+        for result in run.results
+    ]
+
+
+def _work(
+    case: Case,
+    data: Path,
+    methods: Sequence[tuple[Method, str]],
+    folder: Path,
+    make: Maker,
+    networks: Networks,
+) -> None:
+    """Evaluate some methods on one case and write their results by key, the picture before the figures."""
+    from headsplat.evaluate.trial import answers
+
+    given, stage = answers(case, data, [m for m, _ in methods], make, networks)
+    shown = content_key(asdict(case))
+    if stage is not None:
+        source = stage.sources[0].image
+        _write_strip(folder / "pictures" / f"{shown}.jpg", [source, *(t.shown for t in stage.targets)])
+    for (_, key), answer in zip(methods, given, strict=True):
+        if answer.pictures:
+            _write_strip(folder / "pictures" / f"{key}.jpg", answer.pictures)
+        result = {
+            "case": case.name,
+            "method": answer.method,
+            "targets": answer.targets,
+            "failed": answer.failed,
+            "skipped": {} if stage is None else stage.skipped,
+            "cost": answer.cost,
+            "key": key,
+            "truth": shown,
+        }
+        with writing(_result_path(folder, key)) as temporary:
+            temporary.write_text(json.dumps(result) + "\n")
+
+
+def _write_strip(path: Path, pictures: Sequence[np.ndarray | None]) -> None:
+    """Pictures side by side; a grey tile where there is none."""
+    import cv2
+
+    from headsplat.data.image import write_image
+
+    empty = np.full((TILE, TILE, 3), 0.2, np.float32)
+    tiles = [
+        empty
+        if picture is None
+        else cv2.resize(picture.astype(np.float32), (TILE, TILE), interpolation=cv2.INTER_AREA)
+        for picture in pictures
+    ]
+    with writing(path) as temporary:
+        write_image(temporary, np.concatenate(tiles, 1), quality=88)
+
+
+def _key(case: Case, method: Method, networks: Networks) -> str:
+    """What a result depends on; the figures of the baselines too depend on the tracker, so on all code."""
+    files = {key: _needed_file(value) for key, value in method.options if key in ("weights", "flame")}
+    return content_key(asdict(case), str(method), files, networks.identity(), code_hash())
+
+
+def _needed_file(path: str) -> str:
+    """SHA-256 of a file that a method needs; a folder counts by its name only."""
+    from headsplat.evaluate.cases import file_hash
+
+    return file_hash(Path(path)) if Path(path).is_file() else f"folder {path}"
+
+
+def _result_path(folder: Path, key: str) -> Path:
+    return folder / "results" / f"{key}.json"
+
+
+def _claim(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, and refuse the folder of another data set: its tables would mix."""
+    path = folder / "manifest.json"
+    if path.exists() and Manifest.load(path) != manifest:
+        raise HeadsplatError(
+            f"{folder} holds an evaluation of other data or settings; give another folder with -o."
+        )
+    if not path.exists():
+        manifest.save(path)
+    # A run that is stopped must not look finished.
+    (folder / "run.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within it, processes that are started use one thread each: they are many."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

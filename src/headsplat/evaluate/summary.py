@@ -1,0 +1,130 @@
+"""From the figures of single pictures to those of a run: means, who beats whom, the worst cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headsplat.evaluate.judge import METRICS, Metric
+from headsplat.evaluate.runner import Run
+
+YAW_BOUNDS = (15, 30, 45, 60, 90, 135, 181)
+"""Degrees at which the table over views begins a new row."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure of a table: its value, or None and why; and how many cases it is the mean of."""
+
+    value: float | None
+    cases: int
+    reason: str = ""
+
+
+def columns(run: Run) -> list[Metric]:
+    """The metrics that at least one picture has, and those that miss only their network."""
+    present = {name for r in run.results for t in r["targets"] for name in t["scores"]}
+    return [m for m in METRICS if m.name in present or m.name in ("lpips", "csim")]
+
+
+def case_score(result: dict[str, Any], metric: str) -> float | None:
+    """Mean over the targets of a case that have the metric."""
+    values = [t["scores"][metric] for t in result["targets"] if metric in t["scores"]]
+    return float(np.mean(values)) if values else None
+
+
+def cell(run: Run, method: str, metric: str) -> Cell:
+    """Mean over the cases (each the mean of its targets)."""
+    own = [r for r in run.results if r["method"] == method]
+    values = [v for v in (case_score(r, metric) for r in own) if v is not None]
+    if values:
+        return Cell(float(np.mean(values)), len(values))
+    reasons = [t["missing"][metric] for r in own for t in r["targets"] if metric in t["missing"]]
+    reasons += [r["failed"] for r in own if r["failed"]]
+    return Cell(None, 0, reasons[0] if reasons else "not measured")
+
+
+def lost(run: Run, method: str) -> tuple[int, int]:
+    """Pictures without an answer or without a face that should be there, and all pictures of the run."""
+    total = max(sum(len(r["targets"]) for r in run.results if r["method"] == m) for m in run.methods)
+    gone = 0
+    for result in (r for r in run.results if r["method"] == method):
+        peers = [len(r["targets"]) for r in run.results if r["case"] == result["case"]]
+        gone += max(peers) - len(result["targets"])
+        for target in result["targets"]:
+            gone += "all" in target["missing"] or "no face found" in target["missing"].get("aed", "")
+    return gone, total
+
+
+def wins(run: Run, method: str, other: str, metric: Metric) -> tuple[int, int] | None:
+    """In how many cases a method beats another, of those that both have; None if there are none."""
+    pairs = []
+    for case in run.manifest.cases:
+        scores = [
+            case_score(r, metric.name)
+            for name in (method, other)
+            for r in run.results
+            if r["case"] == case.name and r["method"] == name
+        ]
+        if len(scores) == 2 and scores[0] is not None and scores[1] is not None:
+            pairs.append(scores[0] > scores[1] if metric.more_is_better else scores[0] < scores[1])
+    return (sum(pairs), len(pairs)) if pairs else None
+
+
+def by_yaw(run: Run, method: str, metric: str) -> list[tuple[str, Cell]]:
+    """Means over pictures whose head is turned so far from the camera, for the ranges that occur."""
+    out, low = [], 0
+    for high in YAW_BOUNDS:
+        values = [
+            t["scores"][metric]
+            for r in run.results
+            if r["method"] == method
+            for t in r["targets"]
+            if low <= abs(t["yaw"]) < high and metric in t["scores"]
+        ]
+        out.append(
+            (f"{low}–{min(high, 180)}°", Cell(float(np.mean(values)) if values else None, len(values)))
+        )
+        low = high
+    return out
+
+
+def worst_first(run: Run, method: str) -> list[dict[str, Any]]:
+    """The results of a method: failures, then by face PSNR (or AED where there is no true picture)."""
+
+    def rank(result: dict[str, Any]) -> float:
+        psnr, aed = case_score(result, "face_psnr"), case_score(result, "aed")
+        if result["failed"] or (psnr is None and aed is None):
+            return -np.inf
+        return psnr if psnr is not None else -float(aed or 0)
+
+    return sorted((r for r in run.results if r["method"] == method), key=rank)
+
+
+def costs(run: Run, method: str) -> dict[str, float]:
+    """Median seconds to make an avatar and to draw a picture, and the highest peak of memory."""
+    own = [r["cost"] for r in run.results if r["method"] == method and r["cost"]]
+    if not own:
+        return {}
+    return {
+        "make_seconds": float(np.median([c["make_seconds"] for c in own])),
+        "picture_seconds": float(np.median([c["picture_seconds"] for c in own])),
+        "peak_mb": max(c["peak_mb"] for c in own),
+    }
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """The means of a run as JSON: metric by method, None where missing, and why."""
+    rows = {}
+    for method in run.methods:
+        cells = {m.name: cell(run, method, m.name) for m in METRICS}
+        gone, total = lost(run, method)
+        rows[method] = {
+            "scores": {name: round(c.value, 5) for name, c in cells.items() if c.value is not None},
+            "missing": {name: c.reason for name, c in cells.items() if c.value is None},
+            "lost": gone,
+            "pictures": total,
+        }
+    return {"protocol": run.manifest.protocol, "cases": len(run.manifest.cases), "methods": rows}

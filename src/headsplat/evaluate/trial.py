@@ -1,0 +1,299 @@
+"""One case: observe its pictures, let every method answer, judge the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from headsplat.clip import Frame
+from headsplat.errors import HeadsplatError
+from headsplat.evaluate import metrics
+from headsplat.evaluate.cases import Case, Shot
+from headsplat.evaluate.judge import Truth, Verdict, judge
+from headsplat.evaluate.networks import Networks
+from headsplat.evaluate.observe import (
+    GREY,
+    Observed,
+    drive_frame,
+    find_points,
+    observe,
+    over_grey,
+    read_points,
+    same_lens,
+)
+from headsplat.evaluate.peak import megabytes
+from headsplat.evaluate.predict import (
+    Goal,
+    Maker,
+    Method,
+    Prediction,
+    Predictor,
+    Source,
+    head_points,
+    prepare,
+)
+from headsplat.evaluate.views import ViewSet, align, camera_through, read_views
+from headsplat.gaussians import axis_angle_to_matrix
+from headsplat.track import landmarks as lm
+
+
+@dataclass(frozen=True)
+class Target:
+    """One picture to come up with: what methods are told, what it is compared with, and how it is listed.
+
+    Attributes:
+        label: in tables.
+        goal: what methods are told.
+        truth: what their picture is compared with.
+        shown: (H, W, 3) the picture that the contact sheet shows as the target.
+        yaw: of the head against the camera, degrees; positive to the subject's left.
+        beside: goals and true face points (478, 2) of the frames before and after; empty = no jitter.
+    """
+
+    label: str
+    goal: Goal
+    truth: Truth
+    shown: np.ndarray
+    yaw: float
+    beside: tuple[tuple[Goal, np.ndarray], ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one method did in one case.
+
+    Attributes:
+        method: as written by the user.
+        targets: label, yaw, scores and missing of each target, JSON-serialisable.
+        failed: why there is no answer at all, or None.
+        cost: seconds to make, seconds per picture, peak megabytes of the process; not repeatable.
+        pictures: (H, W, 3) per target; None where the method gave none.
+    """
+
+    method: str
+    targets: list[dict[str, Any]]
+    failed: str | None
+    cost: dict[str, float]
+    pictures: list[np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A case that is ready for methods: the sources, the targets, and targets that cannot be used (why)."""
+
+    sources: list[Source]
+    targets: list[Target]
+    skipped: dict[str, str]
+
+
+def set_up(case: Case, data: Path) -> Stage:
+    """Observe all pictures of a case.
+
+    Raises:
+        HeadsplatError: the first source shows no usable face, or no target does.
+    """
+    stage = _set_up_views(case, data) if case.protocol == "novel" else _set_up_faces(case, data)
+    if not stage.targets:
+        raise HeadsplatError(f"No target can be used: {next(iter(stage.skipped.values()))}")
+    return stage
+
+
+def answer(stage: Stage, method: Method, make: Maker, networks: Networks) -> Answer:
+    """Let one method answer all targets of a case, and judge it. What it fails at is written down."""
+    try:
+        predictor = prepare(method, stage.sources, make)
+    except HeadsplatError as error:
+        return Answer(str(method), [], str(error), {}, [])
+    rows, pictures, seconds = [], [], 0.0
+    for target in stage.targets:
+        start = perf_counter()
+        prediction = predictor.draw(target.goal)
+        seconds += perf_counter() - start
+        pictures.append(None if prediction is None else prediction.image)
+        if prediction is None:
+            verdict = Verdict({}, {"all": "the method needs the target's face points"}, None)
+        else:
+            verdict = judge(prediction, target.truth, networks)
+            verdict = _with_jitter(verdict, predictor, target)
+        rows.append(
+            {
+                "target": target.label,
+                "yaw": round(target.yaw, 2),
+                "scores": verdict.scores,
+                "missing": verdict.missing,
+            }
+        )
+    cost = {
+        "make_seconds": predictor.seconds,
+        "picture_seconds": seconds / len(stage.targets),
+        "peak_mb": megabytes(),
+    }
+    return Answer(str(method), rows, None, cost, pictures)
+
+
+def _set_up_faces(case: Case, data: Path) -> Stage:
+    """Sources and targets that are photos or frames with a face to track."""
+    source_seen = observe(data, case.sources)
+    first = source_seen[0]
+    if isinstance(first, str):
+        raise HeadsplatError(first)
+    frames = [seen.frame for seen in source_seen if isinstance(seen, Observed)]
+    skipped, targets = {}, []
+    driver: Frame | None = None
+    for shot, seen in zip(case.targets, observe(data, case.targets, neighbours=case.neighbours), strict=True):
+        if isinstance(seen, str):
+            skipped[shot.label] = seen
+            continue
+        driver = driver or seen.frame
+        targets.append(_face_target(case, shot, seen, frames[0], driver))
+    return Stage([Source.of_frame(frame) for frame in frames], targets, skipped)
+
+
+def _face_target(case: Case, shot: Shot, seen: Observed, source: Frame, driver: Frame) -> Target:
+    """A target of the same person, or with `cross` of a driver whose expression and pose are copied."""
+    from headsplat.track.torso import head_angles
+
+    same_person = case.protocol != "cross"
+    identity, frame = source if same_person else driver, seen.frame
+    # Frames of one video share a lens; two photos need not.
+    lens = None if case.protocol == "stills" else same_lens(identity, frame)
+    pose = drive_frame(identity, frame, focal=lens)
+    focal = float(pose.camera.K[0, 0])
+    reading = read_points(identity, frame.landmarks, focal)
+    image = over_grey(frame)
+    truth = Truth(
+        image=image if same_person else None,
+        alpha=frame.alpha,
+        valid=frame.valid,
+        points=frame.landmarks,
+        reading=reading,
+        identity=source,
+        focal=focal,
+        person=(image, frame.landmarks) if same_person else (over_grey(source), source.landmarks),
+    )
+    beside = tuple(
+        (Goal(drive_frame(identity, replace(frame, landmarks=points), focal=focal), points), points)
+        for points in (seen.before, seen.after)
+        if points is not None
+    )
+    yaw = head_angles(axis_angle_to_matrix(reading.rotation))[0]
+    return Target(
+        label=shot.label,
+        goal=Goal(pose, frame.landmarks),
+        truth=truth,
+        shown=image,
+        yaw=float(np.degrees(yaw)),
+        beside=beside if len(beside) == 2 else (),
+    )
+
+
+def _set_up_views(case: Case, data: Path) -> Stage:
+    """Sources and targets that are views from known cameras."""
+    seen = observe(data, case.sources)[0]
+    if isinstance(seen, str):
+        raise HeadsplatError(seen)
+    path = data / case.sources[0].file
+    views = read_views(path)
+    similarity = _into_avatar(seen.frame, views)
+    assert case.sources[0].frame is not None
+    image, alpha, _ = _read_view(path, views, case.sources[0].frame)
+    crop = seen.frame.crop.astype(np.float64)
+    points, fitted = (
+        (p - crop[:, 2]) / np.diag(crop[:, :2])
+        for p in (seen.frame.landmarks, head_points(seen.frame, seen.frame))
+    )
+    source = Source(seen.frame, image, alpha, points, fitted)
+    targets = [_view_target(path, views, shot, source, similarity) for shot in case.targets]
+    return Stage([source], targets, {})
+
+
+def _view_target(path: Path, views: ViewSet, shot: Shot, source: Source, similarity: np.ndarray) -> Target:
+    from headsplat.track.photo import MAX_YAW
+
+    assert shot.frame is not None
+    view, own = views.views[shot.frame], views.views[views.source]
+    image, alpha, seen = _read_view(path, views, shot.frame)
+    frame = source.frame
+    if view.expression != own.expression:
+        from headsplat.head.free import load_free_head
+
+        frame = replace(frame, expression=load_free_head().expression_weights(view.expression))
+    pose = replace(frame, camera=camera_through(view.camera, similarity))
+    points = find_points(image) if abs(view.yaw) <= np.degrees(MAX_YAW) else None
+    focal = float(view.K[0][0])
+    truth = Truth(
+        image=image,
+        alpha=alpha,
+        valid=np.ones(alpha.shape, bool),
+        points=points,
+        reading=None if points is None else read_points(source.frame, points, focal, view.width),
+        identity=source.frame,
+        focal=focal,
+        person=(source.image, source.points),
+        seen=seen,
+    )
+    return Target(Path(view.picture).stem, Goal(pose, points), truth, image, view.yaw)
+
+
+def _into_avatar(frame: Frame, views: ViewSet) -> np.ndarray:
+    """(4, 4) similarity from the tracked head's space to that of the true cameras, by the face points."""
+    from headsplat.head.free import load_free_head
+
+    model = load_free_head()
+    posed = model.with_shape(frame.shape).with_pose(frame.expression, frame.rotations)
+    return align(model.landmarks(posed.vertices), np.asarray(views.points, np.float64))
+
+
+def _read_view(path: Path, views: ViewSet, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Picture over grey (H, W, 3), matte (H, W), and what the source saw of it (H, W) bool or None."""
+    from headsplat.data.image import read_image
+
+    view = views.views[index]
+    alpha = read_image(path.parent / view.matte)[..., 0]
+    image = read_image(path.parent / view.picture)
+    image = (image * alpha[..., None] + (1 - alpha[..., None]) * GREY).astype(np.float32)
+    seen = read_image(path.parent / view.seen)[..., 0] > 0.5 if view.seen else None
+    return image, alpha, seen
+
+
+def _with_jitter(verdict: Verdict, predictor: Predictor, target: Target) -> Verdict:
+    """The verdict with the shake of three frames in a row, in percent of the outer-eye distance."""
+    scores, missing = dict(verdict.scores), dict(verdict.missing)
+    reason = "frames do not follow each other" if not target.beside else None
+    drawn: list[np.ndarray | None] = [verdict.points]
+    if target.beside:
+        drawn = [*(_points_of(predictor.draw(goal), points) for goal, points in target.beside)]
+        drawn.insert(1, verdict.points)
+        if any(points is None for points in drawn):
+            reason = "no face found in one of three results"
+    if reason or target.truth.points is None:
+        return Verdict(
+            scores, missing | dict.fromkeys(("jitter", "driver_jitter"), reason or ""), verdict.points
+        )
+    (_, before), (_, after) = target.beside
+    true = np.array([before, target.truth.points, after])[:, : lm.MESH]
+    unit = float(np.linalg.norm(true[1, lm.OUTER_EYE_LEFT] - true[1, lm.OUTER_EYE_RIGHT])) / 100
+    results = np.array([points[: lm.MESH] for points in drawn if points is not None])
+    scores["jitter"] = metrics.jitter(results) / unit
+    scores["driver_jitter"] = metrics.jitter(true) / unit
+    return Verdict(scores, missing, verdict.points)
+
+
+def _points_of(prediction: Prediction | None, near: np.ndarray) -> np.ndarray | None:
+    return None if prediction is None else find_points(prediction.image, near)
+
+
+def answers(
+    case: Case, data: Path, methods: Sequence[Method], make: Maker, networks: Networks
+) -> tuple[list[Answer], Stage | None]:
+    """All methods in one case; without a usable source they all fail for the same reason."""
+    try:
+        stage = set_up(case, data)
+    except HeadsplatError as error:
+        return [Answer(str(method), [], str(error), {}, []) for method in methods], None
+    return [answer(stage, method, make, networks) for method in methods], stage

@@ -1,0 +1,220 @@
+"""Runs: repeatable, resumable, honest about failures; and the report that is made of them."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headsplat.avatar import Avatar
+from headsplat.camera import Camera
+from headsplat.data.image import write_image
+from headsplat.errors import HeadsplatError
+from headsplat.evaluate import command, summary
+from headsplat.evaluate.cases import Manifest
+from headsplat.evaluate.judge import METRICS
+from headsplat.evaluate.networks import Networks
+from headsplat.evaluate.predict import Method
+from headsplat.evaluate.protocols import build
+from headsplat.evaluate.report import markdown, write_report
+from headsplat.evaluate.runner import Run, evaluate, load_run, scores_only
+from headsplat.evaluate.truth import draw, random_person
+from synthetic import make_avatar
+
+pytest.importorskip("mediapipe")
+
+NETWORKS = Networks(lpips=False)
+METHODS = [Method.parse(text) for text in ("copy", "warp", "egg")]
+
+
+def make_egg(frame: Any, name: str, **options: Any) -> Avatar:
+    """Stands in for a reconstruction: a coloured egg, the same for everybody."""
+    assert name == "egg" and not options
+    return make_avatar(60, seed=2)
+
+
+def fail_to_make(frame: Any, name: str, **options: Any) -> Avatar:
+    raise HeadsplatError("This method is out of order.")
+
+
+def stop(frame: Any, name: str, **options: Any) -> Avatar:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two painted people with two pictures each, and a picture of nobody."""
+    folder = tmp_path_factory.mktemp("photos")
+    for seed, name in ((5, "ann"), (6, "bob")):
+        for label, expression, yaw in (("a", {}, 0.0), ("b", {"jawOpen": 0.5}, 0.2)):
+            camera = Camera.orbit(yaw, target=(0, 0.04, 0), focal=3.4 * 300, width=300, height=300)
+            write_image(folder / f"{name}_{label}.png", draw(random_person(seed), expression, camera).image)
+    write_image(folder / "bob_c.png", np.full((200, 200, 3), 0.5))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(photos: Path) -> Manifest:
+    """Ann both ways, Bob to his other picture, and nobody to Bob."""
+    cases = {case.name: case for case in build("stills", photos).cases}
+    wanted = ("ann a to b", "ann b to a", "bob a to b", "bob c to a")
+    return Manifest("stills", tuple(cases[name] for name in wanted), {})
+
+
+@pytest.fixture(scope="module")
+def run(manifest: Manifest, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return evaluate(manifest, photos, METHODS, tmp_path_factory.mktemp("run"), make_egg, NETWORKS)
+
+
+def test_results_are_complete(run: Run) -> None:
+    assert [(r["case"], r["method"]) for r in run.results] == [
+        (case.name, str(method)) for case in run.manifest.cases for method in METHODS
+    ]
+    for result in run.results:
+        if result["case"] == "bob c to a":
+            assert "face" in result["failed"] and not result["targets"]
+        else:
+            assert result["failed"] is None and len(result["targets"]) == 1
+            assert (run.folder / "pictures" / f"{result['key']}.jpg").is_file()
+
+
+def test_the_warp_follows_the_face(run: Run) -> None:
+    copy, warp = (summary.cell(run, method, "akd").value for method in ("copy", "warp"))
+    assert warp is not None and copy is not None and warp < 0.5 * copy
+    metric = next(m for m in METRICS if m.name == "akd")
+    assert summary.wins(run, "warp", "copy", metric) == (3, 3)
+
+
+def test_a_stopped_run_goes_on(run: Run, manifest: Manifest, photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    evaluate(manifest, photos, METHODS[:1], folder, make_egg, NETWORKS)
+    kept = {p.name: p.stat().st_mtime_ns for p in (folder / "results").iterdir()}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(manifest, photos, METHODS, folder, stop, NETWORKS)
+    with pytest.raises(HeadsplatError, match="no finished"):
+        load_run(folder)
+    finished = evaluate(manifest, photos, METHODS, folder, make_egg, NETWORKS)
+    # What was there was not made again, and the figures are those of the run that was never stopped.
+    assert {name: (folder / "results" / name).stat().st_mtime_ns for name in kept} == kept
+    assert scores_only(finished) == scores_only(run)
+
+
+def test_a_finished_run_only_reads(run: Run, manifest: Manifest, photos: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    again = evaluate(
+        manifest, photos, METHODS, run.folder, stop, NETWORKS, progress=lambda *step: steps.append(step)
+    )
+    assert again.results == run.results and steps == [(4, 4)]
+
+
+def test_processes_give_the_same_figures(run: Run, manifest: Manifest, photos: Path, tmp_path: Path) -> None:
+    small = Manifest("stills", (manifest.cases[0], manifest.cases[3]), {})
+    parallel = evaluate(small, photos, METHODS, tmp_path / "run", make_egg, NETWORKS, workers=2)
+    alone = {(r["case"], r["method"]): r for r in scores_only(run)}
+    for result in scores_only(parallel):
+        expected = alone[result["case"], result["method"]]
+        for got, wanted in zip(result["targets"], expected["targets"], strict=True):
+            assert got["scores"] == pytest.approx(wanted["scores"], rel=1e-3)
+
+
+def test_a_method_that_fails_is_listed(manifest: Manifest, photos: Path, tmp_path: Path) -> None:
+    small = Manifest("stills", manifest.cases[:1], {})
+    failed = evaluate(small, photos, METHODS, tmp_path / "run", fail_to_make, NETWORKS)
+    assert failed.results[2]["failed"] == "This method is out of order."
+    assert summary.lost(failed, "egg") == (1, 1) and summary.lost(failed, "copy") == (0, 1)
+    assert "out of order" in markdown([failed])
+
+
+def test_a_folder_keeps_to_its_data(run: Run, photos: Path) -> None:
+    other = build("stills", photos, limit=1)
+    with pytest.raises(HeadsplatError, match="other data"):
+        evaluate(other, photos, METHODS, run.folder, make_egg, NETWORKS)
+
+
+def test_markdown_tables_hold_together(run: Run) -> None:
+    text = markdown([run])
+    widths, inside = set(), False
+    for line in text.splitlines():
+        if line.startswith("|"):
+            widths.add(line.count("|"))
+            inside = True
+        elif inside:
+            assert len(widths) == 1, line
+            widths, inside = set(), False
+    for method in METHODS:
+        assert f"| {method} |" in text
+    assert "ArcFace" in text and "failed: bob c to a" in text
+
+
+def test_the_page_is_well_formed_and_whole(run: Run, tmp_path: Path) -> None:
+    paths = write_report([run], tmp_path / "report")
+    text = paths[1].read_text()
+
+    class Reader(HTMLParser):
+        """Follows the nesting of tags."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.open: list[str] = []
+            self.pictures = 0
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag == "img":
+                self.pictures += 1
+                assert (dict(attrs)["src"] or "").startswith("data:image/jpeg;base64,")
+            elif tag not in ("meta", "br"):
+                self.open.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            pass
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.open.pop() == tag
+
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    # Three cases with a strip of the truth and one per method.
+    assert reader.pictures == 3 * (1 + len(METHODS))
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_worst_cases_come_first(run: Run) -> None:
+    ranked = summary.worst_first(run, "warp")
+    assert ranked[0]["case"] == "bob c to a"
+    scores = [summary.case_score(r, "face_psnr") for r in ranked[1:]]
+    assert scores == sorted(scores, key=lambda v: v or 0)
+
+
+def test_views_by_turn(run: Run) -> None:
+    rows = dict(summary.by_yaw(run, "copy", "face_psnr"))
+    assert sum(cell.cases for cell in rows.values()) == 3 and rows["90–135°"].value is None
+
+
+def test_the_command_writes_everything(photos: Path, tmp_path: Path) -> None:
+    run, text = command.run_protocol(
+        "stills", photos, tmp_path / "run", make_egg, methods=("copy",), limit=1, workers=1
+    )
+    assert text == (tmp_path / "run" / "report.md").read_text()
+    facts = command.as_json(run)
+    assert json.loads(json.dumps(facts))["methods"]["copy"]["scores"]["psnr"] > 5
+    again, _ = command.run_protocol(
+        "stills",
+        photos,
+        tmp_path / "again",
+        make_egg,
+        methods=("copy",),
+        workers=1,
+        manifest=tmp_path / "run" / "manifest.json",
+    )
+    assert scores_only(again) == scores_only(run)
+    paths, _ = command.report_runs([tmp_path / "run", tmp_path / "again"], tmp_path / "both")
+    assert all(path.is_file() for path in paths)
+    with pytest.raises(HeadsplatError, match="manifest of stills"):
+        command.run_protocol(
+            "self", photos, tmp_path / "x", make_egg, manifest=tmp_path / "run" / "manifest.json"
+        )
