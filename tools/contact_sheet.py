@@ -61,7 +61,8 @@ def main(
             print(f"{photo.name}: {error}")
             continue
         avatar = reconstruct(frame, gaussians=gaussians, refine=refine)
-        figures = "  ".join(f"{key} {value:.3f}" for key, value in avatar.info.items())
+        numbers = {key: value for key, value in avatar.info.items() if isinstance(value, float)}
+        figures = "  ".join(f"{key} {value:.3f}" for key, value in numbers.items())
         print(f"{photo.name}: {len(avatar)} Gaussians  {figures}", flush=True)
         rows.append(row(avatar, frame, size))
         holes.append([see_through(avatar, yaw) for yaw in YAWS])

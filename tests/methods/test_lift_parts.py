@@ -10,7 +10,9 @@ from lift_photo import painted_frame
 
 from headsplat.gaussians import axis_angle_to_quat, quat_multiply, quat_to_matrix
 from headsplat.head.free import load_free_head
+from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.extend import extend
+from headsplat.methods.lift.glasses import find_glasses, lift_glasses
 from headsplat.methods.lift.loose import Loose, body_weights, hair_weights, to_rest
 from headsplat.methods.lift.numeric import look_up, smoothstep, splat_frames
 from headsplat.methods.lift.refine import ssim_gradient, ssim_map
@@ -130,7 +132,6 @@ def test_expression_frames_follow_the_triangles() -> None:
 
     frame = painted_frame(hair=False)
     avatar = reconstruct(frame, lift_5k(refine=0))
-    model = load_free_head()
     e = avatar.expressions.index("jawOpen")
     frames = avatar.expression_frames
     assert frames is not None
@@ -145,7 +146,6 @@ def test_expression_frames_follow_the_triangles() -> None:
     tip = np.arccos(np.clip((before[chin, :, 2] * after[chin, :, 2]).sum(1), -1, 1))
     assert 0.1 < np.median(tip) < 0.6
     assert np.median(abs(after[chin, 0, 2] - before[chin, 0, 2])) < 0.1
-    del model
 
 
 def test_shoulders_go_on_below_a_cut() -> None:
@@ -161,3 +161,30 @@ def test_shoulders_go_on_below_a_cut() -> None:
     shirt = longer.frame.foreground[235, 90:166].mean(0)
     assert np.abs(shirt - frame.foreground[198, 70:80].mean(0)).max() < 0.12
     assert np.array_equal(longer.frame.foreground[:150], cut.foreground[:150])
+
+
+def test_glasses_are_found_and_stand_before_the_face() -> None:
+    import cv2
+
+    frame = painted_frame(hair=True)
+    view = look_at_photo(frame, load_free_head())
+    assert find_glasses(view, segment(view)) is None
+    picture = frame.foreground.copy()
+    for points in (range(468, 473), range(473, 478)):
+        x, y = frame.landmarks[list(points)].mean(0)
+        cv2.ellipse(picture, (round(x), round(y) + 2), (17, 13), 0, 0, 360, (0.08, 0.08, 0.10), 2)
+    right, left = frame.landmarks[468], frame.landmarks[473]
+    ends = [(round(right[0]) + 16, round(right[1])), (round(left[0]) - 16, round(left[1]))]
+    cv2.line(picture, *ends, (0.08, 0.08, 0.10), 3)
+    view = look_at_photo(replace(frame, image=picture, foreground=picture), load_free_head())
+    segments = segment(view)
+    mask = find_glasses(view, segments)
+    assert mask is not None
+    assert (mask > 0.5)[picture.max(-1) < 0.12].mean() > 0.5
+    glasses = lift_glasses(view, mask, LiftConfig())
+    seen = glasses.seen > 0
+    pixels = frame.camera.project(glasses.means[seen])
+    on_face = view.depth[pixels[:, 1].astype(int), pixels[:, 0].astype(int)]
+    assert (pixels[:, 2] < on_face).mean() > 0.95
+    assert (glasses.weights == [0, 0, 1]).all(), "rigid with the head"
+    assert glasses.means[~seen, 2].min() < 0.03, "temples reach back to the ears"

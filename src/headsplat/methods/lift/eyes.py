@@ -12,7 +12,7 @@ from headsplat.track.gaze import DIVERGENCE
 IRIS = {"right_eye": (range(468, 473), RIGHT_EYE), "left_eye": (range(473, 478), LEFT_EYE)}
 MOUTH = {
     "mouth_cavity": (0.17, 0.055, 0.055),
-    "tongue": (0.40, 0.15, 0.14),
+    "tongue": (0.58, 0.27, 0.25),
     "teeth_upper": (0.86, 0.84, 0.79),
     "teeth_lower": (0.52, 0.48, 0.44),
 }

@@ -23,7 +23,7 @@ def find_glasses(view: View, segments: Segments) -> np.ndarray | None:
     """(H, W) 0..1 where a frame covers the face, or None without glasses."""
     points, size = view.frame.landmarks, view.size
     grey = view.frame.foreground.mean(-1).astype(np.float32)
-    width = 2 * round(0.035 * size) + 1
+    width = 2 * max(4, round(0.035 * size)) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     dark = cv2.morphologyEx(cv2.GaussianBlur(grey, (0, 0), 0.7), cv2.MORPH_BLACKHAT, kernel)
     line = dark > CONTRAST * segments.skin_colour.mean()
@@ -40,8 +40,8 @@ def find_glasses(view: View, segments: Segments) -> np.ndarray | None:
 
     def share(strip: np.ndarray, low: float, high: float) -> float:
         """Share of the columns between two offsets across that meet a dark line in the strip."""
-        bins = np.round(aside * size).astype(int)
-        wanted = np.arange(round(low * size), round(high * size) + 1)
+        bins = np.floor(aside * size).astype(int)
+        wanted = np.arange(np.floor(low * size), np.floor(high * size) + 1)
         hit = np.isin(wanted, bins[strip & line])
         return float(hit.mean())
 

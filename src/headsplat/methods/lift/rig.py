@@ -16,7 +16,7 @@ LEAST_MOVE = 1.5e-4
 """Metres below which an expression's effect on a centre is not stored."""
 LEAST_TURN = 0.10
 """Radians, and change of log size, below which its effect on orientation and size is not stored."""
-VIEW_TARGET, VIEW_HEIGHT = (0.0, 0.0, 0.0), 0.44
+VIEW_TARGET, VIEW_HEIGHT = (0.0, -0.012, 0.0), 0.46
 
 
 def assemble(view: View, surface: Surface, loose: Loose) -> Avatar:

@@ -19,7 +19,7 @@ from headsplat.methods.lift.volume import HairVolume
 from headsplat.raster.mesh import rasterize_mesh
 
 HEAD_MIDDLE, TORSO_MIDDLE = np.array([0, 0.033, -0.0125]), np.array([0, -0.177, -0.030])
-BUST_MIDDLE, BUST_AXES = np.array([0.0, -0.02]), np.array([0.270, 0.210])
+BUST_MIDDLE, BUST_AXES = np.array([0.0, -0.02]), np.array([0.285, 0.225])
 """The bust ends evenly on an ellipse seen from the front (x, y), wherever the photo ended."""
 STEEPEST = 2.0
 """Largest slope of a sheet, metres of depth per metre across."""
@@ -213,7 +213,7 @@ def _bust_edge(points: np.ndarray) -> np.ndarray:
 def _bust_reach(points: np.ndarray) -> np.ndarray:
     """(N,) distance from the bust's middle in units of its outline: 1 on the edge."""
     d = (points[:, :2] - BUST_MIDDLE) / BUST_AXES
-    squarish = (abs(d) ** 3).sum(1) ** (1 / 3)
+    squarish = (abs(d) ** 3.5).sum(1) ** (1 / 3.5)
     return np.where(d[:, 1] < 0, squarish, abs(d[:, 0]))
 
 
@@ -299,6 +299,10 @@ def _back(view: View, segments: Segments, field: _Field, config: LiftConfig) -> 
     height = field.height[mask]
     at = np.stack([field.x[mask], field.y[mask]], -1)
     colours = _clothes_colours(view, segments, at, height)
+    # Behind, clothes reach up the neck as far as they do in front.
+    throat = field.on_head & (field.height < -0.04) & (field.height > -0.13) & (field.alpha > 0.5)
+    high = throat.any() and (field.clothes[throat] > 0.5).mean() > 0.5
+    collar = -0.04 if high else -0.15
     count = int(mask.sum())
     return Loose(
         means=means,
@@ -309,7 +313,7 @@ def _back(view: View, segments: Segments, field: _Field, config: LiftConfig) -> 
         opacities=field.alpha[mask]
         * 0.95
         * np.where(height < 0.05, _bust_edge(means), 1.0)
-        * smoothstep(height, 0.05, -0.12),
+        * smoothstep(height, collar + 0.08, collar - 0.05),
         weights=body_weights(height),
         seen=np.zeros(count),
         trust=np.full(count, 0.1),
