@@ -58,7 +58,7 @@ def test_gradient_is_that_of_the_cost() -> None:
     )
     turned = axis_angle_to_matrix(np.array([0.1, -0.05, 0.02])) @ pose.rotation
     anchor = Anchor(turned, pose.translation + 0.01, pose.expression * 0.5)
-    problem = Problem(points, detections, CENTRE, 1000.0, Priors(pitch=5.0), anchor, lines)
+    problem = Problem(points, detections, CENTRE, 1000.0, Priors(), anchor, lines)
     start = replace(truth, poses=(replace(pose, expression=pose.expression * 0.7 + 0.1),))
     units = solver._units(problem, start)
     views = solver._views(problem, start)

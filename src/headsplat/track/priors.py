@@ -51,14 +51,12 @@ class Priors:
         expression: pull of expression weights to zero, times each action's own stiffness squared.
         symmetry: pull of left and right actions together.
         focal: pull of the log focal length to its guess, per (0.25)^2.
-        pitch: pull of the head's pitch against the camera to level, per squared radian.
     """
 
     shape: float = 10.0
     expression: float = 50.0
     symmetry: float = 1.5
     focal: float = 4.0
-    pitch: float = 0.0
 
 
 @cache

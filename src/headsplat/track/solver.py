@@ -198,11 +198,6 @@ def _pairs() -> np.ndarray:
     return np.concatenate([lm.LID_PAIRS, lm.LIP_PAIRS])
 
 
-def _pitch(rotation: np.ndarray) -> float:
-    """How far the face tips down against the camera's axis, radians."""
-    return float(np.arcsin(np.clip(rotation[1, 2], -1, 1)))
-
-
 def _turn_between(rotation: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """(3,) rotation vector w with exp(w) reference = rotation."""
     return quat_to_axis_angle(matrix_to_quat(rotation @ reference.T))
@@ -222,7 +217,6 @@ def _cost(problem: Problem, fit: Fit, views: list[_View], units: np.ndarray) -> 
         e = pose.expression
         total += belief.expression * ((stiff * e) ** 2).sum()
         total += belief.symmetry * ((e[twins[:, 0]] - e[twins[:, 1]]) ** 2).sum()
-        total += belief.pitch * _pitch(pose.rotation) ** 2
     if problem.lines is not None:
         _, away = _line_residuals(problem.lines, fit, problem.centre, units[0])
         total += (problem.lines.weight**2 * 2 * knee * (np.sqrt(1 + away**2 / knee) - 1)).sum()
@@ -302,7 +296,6 @@ def _normal_equations(
         matrix[at + np.arange(len(chosen)), at + np.arange(len(chosen))] += pull
         gradient[at : at + len(chosen)] += pull * e[chosen]
         _add_twins(matrix, gradient, at, chosen, priors.twins(names), e, belief.symmetry)
-        _add_pitch(matrix, gradient, start, pose.rotation, belief.pitch)
     matrix[0, 0] += belief.focal / _FOCAL_SIGMA**2
     gradient[0] += belief.focal / _FOCAL_SIGMA**2 * np.log(fit.focal / problem.focal_guess)
     matrix[np.arange(1, shared), np.arange(1, shared)] += belief.shape
@@ -348,20 +341,6 @@ def _add_twins(
         matrix[[a, b], [b, a]] -= pull
         gradient[a] += pull * (e[left] - e[right])
         gradient[b] -= pull * (e[left] - e[right])
-
-
-def _add_pitch(
-    matrix: np.ndarray, gradient: np.ndarray, start: int, rotation: np.ndarray, pull: float
-) -> None:
-    """Add the pull of the head to a level pitch, in place."""
-    if pull == 0:
-        return
-    pitch = _pitch(rotation)
-    # d(w x a)_y for the face's axis a is (a_z, 0, -a_x) . w ... the y row of -[a]x.
-    axis = rotation[:, 2]
-    slope = np.array([-axis[2], 0.0, axis[0]]) / max(np.cos(pitch), 0.1)
-    matrix[start : start + 3, start : start + 3] += pull * np.outer(slope, slope)
-    gradient[start : start + 3] += pull * pitch * slope
 
 
 def _free(problem: Problem, fit: Fit, gradient: np.ndarray, shape: bool, focal: bool) -> np.ndarray:
