@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +75,40 @@ def test_bits_do_not_depend_on_threads(channels):
     for other in runs[1:]:
         for a, b in zip(runs[0], other, strict=True):
             assert np.array_equal(a, b)
+
+
+def _digest(connection):
+    image = cpu.forward(random_cloud(4000, 3), camera(120, 90), threads=2).image
+    connection.send(float(image.sum()))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_draws_with_threads_of_its_own():
+    expected = cpu.forward(random_cloud(4000, 3), camera(120, 90), threads=2).image.sum()
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=_digest, args=(theirs,))
+    child.start()
+    assert ours.poll(60), "the child hangs"
+    assert ours.recv() == float(expected)
+    child.join()
+
+
+def test_threads_of_python_may_draw_at_the_same_time():
+    cloud, cam = random_cloud(3000, 3), camera(150, 110)
+    expected = cpu.forward(cloud, cam).image
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(lambda _: cpu.forward(cloud, cam, threads=2).image, range(24)))
+    assert all(np.array_equal(image, expected) for image in images)
+
+
+def test_arrays_outlive_the_frame_and_are_not_handed_out_twice():
+    cloud, cam = random_cloud(500, 3), camera(90, 70)
+    first = cpu.forward(cloud, cam).image
+    kept = first.copy()
+    for _ in range(10):
+        cpu.forward(random_cloud(500, 3, seed=1), cam)
+    assert np.array_equal(first, kept)
 
 
 def test_no_gaussians_give_the_background():

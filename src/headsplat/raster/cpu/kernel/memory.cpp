@@ -5,6 +5,10 @@
 #include <mutex>
 #include <new>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
 namespace headsplat {
 namespace {
 
@@ -21,6 +25,12 @@ Keep& keep() {
     static Keep* kept = new Keep;  // arrays may outlive static destruction
     return *kept;
 }
+
+#if defined(__unix__) || defined(__APPLE__)
+// A child must not be born while another thread holds the lock: nobody would ever open it there.
+const int fork_handlers =
+    pthread_atfork([] { keep().mutex.lock(); }, [] { keep().mutex.unlock(); }, [] { keep().mutex.unlock(); });
+#endif
 
 // Sizes grow by steps of an eighth, so that slightly different frames share buffers.
 size_t round_up(size_t bytes) {
