@@ -218,3 +218,33 @@ def test_the_command_writes_everything(photos: Path, tmp_path: Path) -> None:
         command.run_protocol(
             "self", photos, tmp_path / "x", make_egg, manifest=tmp_path / "run" / "manifest.json"
         )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["stills"], "--data"),
+        (["stills", "--data", "nowhere"], "no folder nowhere"),
+        (["self", "--data", "."], "nothing for `self`"),
+        (["report"], "Name the folders"),
+        (["report", "nowhere"], "no finished evaluation"),
+        (["stills", "runs", "--data", "."], "Only `evaluate report`"),
+        (["stills", "--data", ".", "--method", "lift:steps=2"], "steps=2"),
+        (["stills", "--data", ".", "--workers", "-1"], "workers"),
+        (["stills", "--data", ".", "--manifest", "none.json"], "no manifest"),
+    ],
+)
+def test_the_verb_says_what_is_wrong(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from headsplat.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", *words])
+    assert end.value.code == 2 and sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
