@@ -1,10 +1,11 @@
-"""Eyes, teeth, tongue and mouth: painted from a few measured colours instead of the photo's pixels."""
+"""Eyes, teeth, tongue and mouth: what the lids leave open from the photo, the rest painted in its colours."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
-from headsplat.methods.lift.numeric import smoothstep
+from headsplat.methods.lift.numeric import look_up, smoothstep
 from headsplat.methods.lift.segment import Segments
 from headsplat.methods.lift.view import LEFT_EYE, RIGHT_EYE, View, grow
 from headsplat.track.gaze import DIVERGENCE
@@ -40,8 +41,20 @@ def paint(
     colours[socket] = fill[socket] * 0.55
     for name in IRIS:
         own = part == number[name]
-        colours[own] = _eye(view, segments, name, position[own])
+        pixels = (view.pixels[model.faces[face[own]], :2] * barycentric[own][..., None]).sum(1)
+        painted = _eye(view, segments, name, position[own])
+        shown = _opening(view, name, pixels)[:, None]
+        colours[own] = painted + shown * (look_up(view.frame.image, pixels) - painted)
     return colours
+
+
+def _opening(view: View, name: str, pixels: np.ndarray) -> np.ndarray:
+    """(N,) 0..1, how safely each pixel position (N, 2) lies between the open lids of an eye.
+
+    The lids' outline is good to a pixel or so: half a pixel inside it starts to count, two count fully.
+    """
+    inside = cv2.distanceTransform(view.polygon(IRIS[name][1]), cv2.DIST_L2, 5)
+    return smoothstep(look_up(inside, pixels), 0.5, 2.0)
 
 
 def _eye(view: View, segments: Segments, name: str, position: np.ndarray) -> np.ndarray:
@@ -62,7 +75,7 @@ def _eye(view: View, segments: Segments, name: str, position: np.ndarray) -> np.
     away = np.hypot(x + 0.5 - centre[0], y + 0.5 - centre[1]) / radius
     eye = view.polygon(outline) > 0
     ring = (away > 0.45) & (away < 0.88) & eye
-    iris = np.percentile(image[ring], 40, axis=0) if ring.sum() > 5 else np.array([0.2, 0.15, 0.1])
+    iris = np.percentile(image[ring], 50, axis=0) if ring.sum() > 5 else np.array([0.2, 0.15, 0.1])
     white = (away > 1.25) & (grow(eye, -1) > 0)
     sclera = np.percentile(image[white], 65, axis=0) if white.sum() > 12 else segments.skin_colour * 1.02
     sclera = 0.5 * sclera + 0.5 * sclera.mean()
@@ -75,7 +88,7 @@ def _eye(view: View, segments: Segments, name: str, position: np.ndarray) -> np.
     turn = np.arctan2(d[:, 1], d[:, 0] - ball * straight[0])
     fibres = (1 + 0.12 * np.sin(23 * turn) + 0.08 * np.sin(41 * turn + 1))[:, None]
     outside, beyond_pupil = soft(size, 1.3), soft(size * 0.42, 1.0)
-    limbus = 0.45 * np.exp(-(((angle - size) / 3.0) ** 2))[:, None]
-    lid_shadow = 0.35 * smoothstep(d[:, 1] / ball, -0.2, 0.9)[:, None]
+    limbus = 0.35 * np.exp(-(((angle - size) / 3.0) ** 2))[:, None]
+    lid_shadow = 0.25 * smoothstep(d[:, 1] / ball, -0.2, 0.9)[:, None]
     inner = iris * fibres * beyond_pupil + (1 - beyond_pupil) * 0.03
     return (sclera * outside + (1 - outside) * inner) * (1 - limbus) * (1 - lid_shadow)
