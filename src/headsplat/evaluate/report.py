@@ -251,21 +251,34 @@ def _plot(run: Run, case: Case, metric: Metric) -> str:
 
 
 def _pictures(run: Run) -> str:
-    """The worst cases of the last method: source and targets, and below them every method's answers."""
+    """The worst cases of the last method: source and targets, and every method's answers."""
     parts = [f"<h3>Worst first, by {html.escape(run.methods[-1])}</h3>"]
     for result in summary.worst_first(run, run.methods[-1])[:_SHOWN]:
-        own = {r["method"]: r for r in run.results if r["case"] == result["case"]}
-        truth = _image(run.folder / "pictures" / f"{result['truth']}.jpg", "source and targets")
+        own = {r["method"]: r["key"] for r in run.results if r["case"] == result["case"]}
+        strips = {"source, targets": result["truth"], **own}
+        lines = [(name, _image(run.folder / "pictures" / f"{key}.jpg", name)) for name, key in strips.items()]
         parts.append(f"<section><h4>{html.escape(result['case'])}</h4>")
         if result["failed"]:
             parts.append(f"<p>{html.escape(result['failed'])}</p>")
-        strips = [f"<tr><th>source, targets</th><td>{truth}</td></tr>"]
-        for method in run.methods:
-            strip = _image(run.folder / "pictures" / f"{own[method]['key']}.jpg", f"answers of {method}")
-            # The first tile of the line above is the source.
-            strips.append(f"<tr><th>{html.escape(method)}</th><td><i></i>{strip}</td></tr>")
-        parts.append(f"<div class=scroll><table class=strips>{''.join(strips)}</table></div></section>")
+        parts.append(_side_by_side(lines) if len(result["targets"]) == 1 else _stacked(lines))
+        parts.append("</section>")
     return "".join(parts)
+
+
+def _side_by_side(lines: list[tuple[str, str]]) -> str:
+    figures = (
+        f"<figure>{image}<figcaption>{html.escape(name)}</figcaption></figure>" for name, image in lines
+    )
+    return f"<div class='scroll row'>{''.join(figures)}</div>"
+
+
+def _stacked(lines: list[tuple[str, str]]) -> str:
+    """One row per method; the first row begins with the source, so the others begin with a gap."""
+    rows = [
+        f"<tr><th>{html.escape(name)}</th><td>{'<i></i>' if i else ''}{image}</td></tr>"
+        for i, (name, image) in enumerate(lines)
+    ]
+    return f"<div class=scroll><table class=strips>{''.join(rows)}</table></div>"
 
 
 def _image(path: Path, alt: str) -> str:
@@ -290,7 +303,8 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0; ba
 .strips img { height: 160px; vertical-align: top; }
 .strips i { display: inline-block; width: 160px; height: 160px; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; width: 320px; } figcaption { font-size: 13px; }
+figure { margin: 0; } .plots figure { width: 320px; } figcaption { font-size: 13px; }
+.row { display: flex; gap: 4px; } .row img { height: 200px; }
 svg { width: 100%; background: #8881; } svg text { font-size: 10px; fill: currentColor; }
 polyline { fill: none; stroke: currentColor; stroke-width: 1.5; } circle { fill: currentColor; }
 .m0 { color: #8a8a8a; } .m1 { color: #c77700; } .m2 { color: #1a73c9; } .m3 { color: #b1306b; }
