@@ -98,6 +98,11 @@ def segment(view: View) -> Segments:
     sure = (grow(oval, -6) > 0) & (features == 0) & (height > 0.25) & (height < brows + 0.02) & solid
     if sure.sum() < 200:
         sure = (grow(oval, -6) > 0) & (features == 0) & (height > 0.1) & (height < brows + 0.1)
+    # A lock across the cheek is no skin: keep what is not far darker than most.
+    level = colours[..., 0]
+    middle = np.median(level[sure])
+    spread = 1.48 * np.median(abs(level[sure] - middle)) + 4
+    sure &= level > middle - 2.5 * spread
     skin_model = ColourModel(colours[sure])
     log_skin = skin_model.log_density(colours)
     threshold = np.percentile(log_skin[sure], 3)
@@ -106,22 +111,26 @@ def segment(view: View) -> Segments:
     above &= (~on_mesh | ((behind > 0.004) & ~ear)) & (grow(oval, 2) == 0)
     hair_seed = above & (log_skin < threshold - 1)
     no_hair = bool(hair_seed.sum() < 0.02 * view.size**2)
-    below = solid & (height < -0.28) & ((side > 0.35) | (height < -0.55))
-    collar = 0.0  # how much higher than usual clothes may begin
-    if below.sum() < 0.02 * view.size**2:  # a tight crop: the lowest rows beside the neck
-        lowest = float(height[solid].min()) if solid.any() else 0.0
-        below = solid & (height < min(lowest + 0.10, 0.0)) & (side > 0.25)
-        collar = 0.06
-    clothes_seed = below & (log_skin < threshold - 1.5)
-    if clothes_seed.sum() <= 0.3 * below.sum():
-        clothes_seed = below
 
     def density(seed: np.ndarray, otherwise: float) -> np.ndarray:
         if seed.sum() <= 100:
             return np.full(view.shape, otherwise, np.float32)
         return np.maximum(ColourModel(colours[seed]).log_density(colours), FLOOR)
 
-    log_hair, log_clothes = density(hair_seed, FLOOR - 3), density(clothes_seed, FLOOR)
+    log_hair = density(hair_seed, FLOOR - 3)
+    below = solid & (height < -0.28) & ((side > 0.35) | (height < -0.55))
+    collar = 0.0  # how much higher than usual clothes may begin
+    if below.sum() < 0.02 * view.size**2:  # a tight crop: the lowest rows beside the neck
+        lowest = float(height[solid].min()) if solid.any() else 0.0
+        below = solid & (height < min(lowest + 0.10, 0.0)) & (side > 0.25)
+        if hair_seed.sum() > 100:  # where hair may hang down to the cut
+            below &= log_hair < np.percentile(log_hair[hair_seed], 8)
+        collar = 0.06
+    clothes_seed = below & (log_skin < threshold - 1.5)
+    if clothes_seed.sum() <= 0.3 * below.sum():
+        clothes_seed = below
+
+    log_clothes = density(clothes_seed, FLOOR)
     log_skin = np.maximum(log_skin, FLOOR)
 
     # Priors from where a pixel lies on the mesh: beard and brows stay on the face, a fringe may leave it.
@@ -137,7 +146,8 @@ def segment(view: View) -> Segments:
     p_hair = np.where(face_side, 0.35, p_hair)
     p_hair = np.where(scalp, 0.75, p_hair)
     p_hair = np.where(~on_mesh & (height > 0.3), 0.93, p_hair) * (1 - never_hair)
-    p_skin = np.where(on_mesh, np.where(torso, 0.45, 0.8), 0.06)
+    beside = np.where((grow(on_mesh, 5) > 0) | (height < 0.05), 0.06, 0.002)  # no skin floats beside the head
+    p_skin = np.where(on_mesh, np.where(torso, 0.45, 0.8), beside)
     p_skin = np.where(height < -0.5, 0.25, p_skin)
     p_skin = np.where(scalp, 0.9 if no_hair else 0.25, p_skin)
     p_skin = np.maximum(p_skin, never_hair)

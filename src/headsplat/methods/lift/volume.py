@@ -134,7 +134,9 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     surface = foot + direction * base[..., None]
     top = (weight > 0) & (surface[..., 1] > CROWN)
     silhouette = float(np.percentile(outline[top], 70)) if top.sum() > 3 else 0.02
-    cropped = segments.no_hair or (silhouette < 0.0085 and not all(hidden))
+    beside_face = (view.face < 0) & (view.height > -0.3) & (view.height < 0.6)
+    hangs = (beside_face & (segments.hair > 0.5)).sum() > 0.06 * view.size**2
+    cropped = segments.no_hair or (silhouette < 0.0085 and not all(hidden) and not hangs)
     beside = (weight > 0) & (surface[..., 1] > 0.03) & (surface[..., 1] < 0.115)
     prior = float(np.clip(np.median(outline[beside]), 0.006, 0.03)) if beside.sum() > 3 else 0.010
     bald = segments.no_hair or (cropped and _smooth_scalp(view, segments))
@@ -368,6 +370,13 @@ def _hidden_ears(view: View, segments: Segments) -> tuple[bool, bool]:
         )
         seen &= view.frame.alpha[row, column] > 0.3
         known.append(bool(np.median(segments.hair[row, column][seen]) > 0.5) if seen.sum() > 8 else None)
+    # Hair that stands out beside an ear, down to the jaw, hides it too.
+    low = (view.face < 0) & (view.height > 0.0) & (view.height < 0.30) & (segments.hair > 0.5)
+    columns = np.arange(view.shape[1])[None] + 0.5
+    middle = view.frame.landmarks[168, 0]
+    for side, own in enumerate((columns < middle, columns > middle)):
+        if (low & own).sum() > 0.025 * view.size**2:
+            known[side] = True
     right, left = known
     if right is None and left is None:
         return (False, False)
