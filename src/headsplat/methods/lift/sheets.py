@@ -240,6 +240,7 @@ def _front(
     slope_y = np.gradient(z, axis=0) / step
     steep = np.hypot(slope_x, slope_y) * camera.K[0, 0] / z
     torn = smoothstep(steep, 2.5, 4.5) * smoothstep(field.distance, 4, 7)
+    torn = torn * (np.isfinite(field.mesh) | np.isfinite(field.capsule))  # nothing else would fill the tear
     limit = STEEPEST * z / camera.K[0, 0]
     slope_x, slope_y = np.clip(slope_x, -limit, limit), np.clip(slope_y, -limit, limit)
     means, t1, t2 = _cells(view, field, z, slope_x, slope_y, lift, step * 0.5)
