@@ -6,6 +6,23 @@
 #include "simd.h"
 #include "types.h"
 
+// A tile that no splat touches: the first row, then copies of it.
+static void empty_rgb_tile(const TileArgs& args, int left, int top, int size) {
+    const int width = args.view.width - left < size ? args.view.width - left : size;
+    const float* first = nullptr;
+    for (int y = top; y < top + size && y < args.view.height; y++) {
+        const size_t pixel = (size_t)y * args.view.width + left;
+        float* const image = args.image + 3 * pixel;
+        if (first)
+            __builtin_memcpy(image, first, 3 * width * sizeof(float));
+        else
+            for (int i = 0; i < 3 * width; i++) image[i] = args.background[i % 3];
+        first = image;
+        __builtin_memset(args.alpha + pixel, 0, width * sizeof(float));
+        if (args.with_depth) __builtin_memset(args.depth + pixel, 0, width * sizeof(float));
+    }
+}
+
 // P planes: 3 = RGB, 4 = RGB + depth.
 template <class S, int P>
 static void forward_tile_t(const TileArgs& args, int tile, float* scratch) {
@@ -15,10 +32,7 @@ static void forward_tile_t(const TileArgs& args, int tile, float* scratch) {
     const RuleLanes<S::W> rules(args.rules);
     float *T = scratch, *planes_at = scratch + N;
     const uint32_t begin = args.tile_start[tile], end = args.tile_start[tile + 1];
-    if (begin == end) {
-        const float zeros[3] = {};
-        return empty_tile<4>(args, left, top, S::Size, zeros);
-    }
+    if (begin == end) return empty_rgb_tile(args, left, top, S::Size);
 
     for (int i = 0; i < N; i++) T[i] = i % S::Band < S::Size * S::R ? 1.f : -1.f;
     for (int i = 0; i < P * N; i++) planes_at[i] = 0.f;
@@ -53,17 +67,22 @@ static void forward_tile_t(const TileArgs& args, int tile, float* scratch) {
         }
     }
 
+    const int width = args.view.width - left < S::Size ? args.view.width - left : S::Size;
+    const float b0 = args.background[0], b1 = args.background[1], b2 = args.background[2];
     for (int y = 0; y < S::Size && top + y < args.view.height; y++) {
-        const int width = args.view.width - left < S::Size ? args.view.width - left : S::Size;
         const size_t pixel = (size_t)(top + y) * args.view.width + left;
+        const float* __restrict from = T + S::at(0, y);
+        float* __restrict image = args.image + 3 * pixel;
+        float* __restrict alpha = args.alpha + pixel;
         for (int x = 0; x < width; x++) {
-            const int q = S::at(x, y);
-            const float t = magnitude(T[q]);
-            float* out = args.image + (pixel + x) * 3;
-            for (int i = 0; i < 3; i++) out[i] = planes_at[i * N + q] + t * args.background[i];
-            args.alpha[pixel + x] = 1.f - t;
-            if (P > 3) args.depth[pixel + x] = planes_at[3 * N + q];
+            const float t = magnitude(from[x * S::R]);
+            image[3 * x] = from[N + x * S::R] + t * b0;
+            image[3 * x + 1] = from[2 * N + x * S::R] + t * b1;
+            image[3 * x + 2] = from[3 * N + x * S::R] + t * b2;
+            alpha[x] = 1.f - t;
         }
+        if (P > 3)
+            for (int x = 0; x < width; x++) args.depth[pixel + x] = from[P * N + x * S::R];
     }
 }
 
