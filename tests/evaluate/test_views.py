@@ -12,7 +12,7 @@ from headsplat.camera import Camera
 from headsplat.errors import HeadsplatError
 from headsplat.evaluate import truth
 from headsplat.evaluate.cases import make_shot, shot_hash
-from headsplat.evaluate.views import View, ViewSet, align, camera_through, read_views
+from headsplat.evaluate.views import View, ViewSet, camera_through, read_views
 from headsplat.gaussians import axis_angle_to_matrix
 
 
@@ -21,17 +21,6 @@ def _similarity() -> np.ndarray:
     out[:3, :3] = 1.7 * axis_angle_to_matrix(np.array([0.3, -0.5, 0.2]))
     out[:3, 3] = [0.1, -0.2, 0.05]
     return out
-
-
-def test_align_finds_the_similarity() -> None:
-    points = np.random.default_rng(0).normal(size=(50, 3))
-    T = _similarity()
-    np.testing.assert_allclose(align(points, points @ T[:3, :3].T + T[:3, 3]), T, atol=1e-9)
-
-
-def test_align_never_mirrors() -> None:
-    points = np.random.default_rng(1).normal(size=(50, 3))
-    assert np.linalg.det(align(points, points * [-1, 1, 1])[:3, :3]) > 0
 
 
 def test_camera_through_sees_the_same_picture() -> None:
@@ -115,3 +104,31 @@ def test_a_set_of_views_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     # The face points are in front of the source's camera, within its picture.
     pixels = views.views[0].camera.project(np.array(views.points))
     assert (pixels[:, :2] > 0).all() and (pixels[:, :2] < 40).all() and (pixels[:, 2] > 1).all()
+
+
+def test_the_tracked_head_is_brought_into_the_true_cameras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mediapipe")
+    from headsplat.evaluate.predict import head_points
+    from headsplat.evaluate.protocols import build
+    from headsplat.evaluate.trial import set_up
+
+    monkeypatch.setattr(truth, "YAWS", (30, 180))
+    monkeypatch.setattr(truth, "EXPRESSIONS", {"jaw": {"jawOpen": 0.7}})
+    truth.write_truth(tmp_path, people=1, seed=7, size=360)
+    (case,) = build("novel", tmp_path).cases
+    stage = set_up(case, tmp_path)
+    (source,) = stage.sources
+    targets = {target.label: target for target in stage.targets}
+    assert targets.keys() == {"yaw_p030", "yaw_p180", "jaw_000", "jaw_030"}
+    assert targets["yaw_p180"].goal.points is None and targets["yaw_p180"].truth.reading is None
+    assert (targets["yaw_p180"].truth.seen is not None) and targets["jaw_000"].truth.seen is None
+    size = np.ptp(source.points[:, 1])
+    for name, most in (("yaw_p030", 0.03), ("jaw_000", 0.03), ("jaw_030", 0.04)):
+        goal = targets[name].goal
+        assert goal.points is not None
+        fitted = head_points(source.frame, goal.pose)
+        away = np.linalg.norm(fitted - goal.points[:468], axis=1).mean() / size
+        before = np.linalg.norm(source.points - goal.points, axis=1).mean() / size
+        assert away < min(most, 0.6 * before), name

@@ -37,7 +37,7 @@ from headsplat.evaluate.predict import (
     head_points,
     prepare,
 )
-from headsplat.evaluate.views import ViewSet, align, camera_through, read_views
+from headsplat.evaluate.views import ViewSet, camera_through, read_views
 from headsplat.gaussians import axis_angle_to_matrix
 from headsplat.track import landmarks as lm
 
@@ -199,15 +199,17 @@ def _set_up_views(case: Case, data: Path) -> Stage:
         raise HeadsplatError(seen)
     path = data / case.sources[0].file
     views = read_views(path)
-    similarity = _into_avatar(seen.frame, views)
     assert case.sources[0].frame is not None
     image, alpha, _ = _read_view(path, views, case.sources[0].frame)
-    crop = seen.frame.crop.astype(np.float64)
+    # The lens of a known camera is known.
+    focal = float(views.views[views.source].K[0][0]) * float(seen.frame.crop[0, 0])
+    frame = drive_frame(seen.frame, seen.frame, focal=focal)
+    similarity = _into_avatar(frame, views)
+    crop = frame.crop.astype(np.float64)
     points, fitted = (
-        (p - crop[:, 2]) / np.diag(crop[:, :2])
-        for p in (seen.frame.landmarks, head_points(seen.frame, seen.frame))
+        (p - crop[:, 2]) / np.diag(crop[:, :2]) for p in (frame.landmarks, head_points(frame, frame))
     )
-    source = Source(seen.frame, image, alpha, points, fitted)
+    source = Source(frame, image, alpha, points, fitted)
     targets = [_view_target(path, views, shot, source, similarity) for shot in case.targets]
     return Stage([source], targets, {})
 
@@ -222,7 +224,9 @@ def _view_target(path: Path, views: ViewSet, shot: Shot, source: Source, similar
     if view.expression != own.expression:
         from headsplat.head.free import load_free_head
 
-        frame = replace(frame, expression=load_free_head().expression_weights(view.expression))
+        model = load_free_head()
+        change = model.expression_weights(view.expression) - model.expression_weights(own.expression)
+        frame = replace(frame, expression=np.clip(frame.expression + change, 0, None))
     pose = replace(frame, camera=camera_through(view.camera, similarity))
     points = find_points(image) if abs(view.yaw) <= np.degrees(MAX_YAW) else None
     focal = float(view.K[0][0])
@@ -241,12 +245,26 @@ def _view_target(path: Path, views: ViewSet, shot: Shot, source: Source, similar
 
 
 def _into_avatar(frame: Frame, views: ViewSet) -> np.ndarray:
-    """(4, 4) similarity from the tracked head's space to that of the true cameras, by the face points."""
+    """(4, 4) similarity from the tracked head's space to that of the true cameras.
+
+    The source view keeps its picture: the tracked camera, turned to where its crop was cut out, is the true
+    one. Only how far away the head is comes from the face points.
+    """
     from headsplat.head.free import load_free_head
 
-    model = load_free_head()
+    model, camera = load_free_head(), views.views[views.source].camera
     posed = model.with_shape(frame.shape).with_pose(frame.expression, frame.rotations)
-    return align(model.landmarks(posed.vertices), np.asarray(views.points, np.float64))
+    tracked = frame.camera.project(model.landmarks(posed.vertices))[:, 2].mean()
+    true = camera.project(np.asarray(views.points, np.float64))[:, 2].mean()
+    crop = frame.crop.astype(np.float64)
+    centre = (np.full(2, frame.camera.width / 2) - crop[:, 2]) / np.diag(crop[:, :2])
+    axis = np.append((centre - camera.K[:2, 2]) / np.diag(camera.K)[:2], 1)
+    axis /= np.linalg.norm(axis)
+    sideways = np.cross([0, 0, 1], axis)
+    angle = np.arcsin(np.linalg.norm(sideways))
+    turn = np.eye(4)
+    turn[:3, :3] = axis_angle_to_matrix(sideways / max(np.sin(angle), 1e-12) * angle) * (true / tracked)
+    return np.linalg.inv(camera.viewmat) @ turn @ np.asarray(frame.camera.viewmat, np.float64)
 
 
 def _read_view(path: Path, views: ViewSet, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -96,23 +96,6 @@ def read_views(path: Path) -> ViewSet:
         ) from error
 
 
-def align(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(4, 4) similarity `T_target_points` that brings (P, 3) points nearest to their targets.
-
-    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991.
-    """
-    centre, centre_target = points.mean(0), target.mean(0)
-    a, b = points - centre, target - centre_target
-    u, singular, vt = np.linalg.svd(b.T @ a / len(a))
-    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = u @ sign @ vt
-    scale = np.trace(np.diag(singular) @ sign) / a.var(0).sum()
-    out = np.eye(4)
-    out[:3, :3] = scale * rotation
-    out[:3, 3] = centre_target - scale * rotation @ centre
-    return out
-
-
 def camera_through(camera: Camera, similarity: np.ndarray) -> Camera:
     """The camera that sees a point as `camera` sees its image under a similarity (4, 4)."""
     scale = np.cbrt(np.linalg.det(similarity[:3, :3]))
