@@ -46,7 +46,7 @@ METRICS = (
     Metric("matte_iou", "matte IoU", True, 3),
     Metric("seen_psnr", "seen PSNR", True, 2),
     Metric("unseen_psnr", "unseen PSNR", True, 2),
-    Metric("jitter", "jitter", False, 3),
+    Metric("jitter", "jitter", None, 3),
     Metric("driver_jitter", "driver's jitter", None, 3),
 )
 
