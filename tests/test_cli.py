@@ -163,7 +163,13 @@ def test_help_names_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_stopping_leaves_nothing_half_written(here: Path, kind: signal.Signals, status: int) -> None:
     command = "import sys; from headsplat.cli import main; main(sys.argv[1:])"
     words = ["animate", "a.avatar", "-o", "long.mp4", "--motion", "range", "--size", "700"]
-    process = subprocess.Popen([sys.executable, "-c", command, *words], stderr=subprocess.PIPE, text=True)
+    # A suite started in the background hands down "ignore Ctrl-C"; the command under test must hear it.
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(kind, signal.SIG_DFL),  # type: ignore[arg-type, return-value]
+    )
     # The temporary file says that writing has begun.
     for _ in range(600):
         if any(p.name.startswith(".long") and p.stat().st_size for p in here.iterdir()):
