@@ -110,6 +110,9 @@ def segment(view: View) -> Segments:
     above = solid & (((height > 0.0) & ~on_mesh & (side > 0.3)) | (height > 0.35))
     above &= (~on_mesh | ((behind > 0.004) & ~ear)) & (grow(oval, 2) == 0)
     hair_seed = above & (log_skin < threshold - 1)
+    tall = solid & ~on_mesh & (height > 0.6)
+    if hair_seed.sum() < 0.02 * view.size**2 and tall.sum() > 0.08 * view.size**2:
+        hair_seed = tall  # of the skin's own tones, as in black and white, but no skull stands so high
     no_hair = bool(hair_seed.sum() < 0.02 * view.size**2)
 
     def density(seed: np.ndarray, otherwise: float) -> np.ndarray:
@@ -123,7 +126,8 @@ def segment(view: View) -> Segments:
     if below.sum() < 0.02 * view.size**2:  # a tight crop: the lowest rows beside the neck
         lowest = float(height[solid].min()) if solid.any() else 0.0
         below = solid & (height < min(lowest + 0.10, 0.0)) & (side > 0.25)
-        if hair_seed.sum() > 100:  # where hair may hang down to the cut
+        hanging = hair_seed & ~on_mesh & (height > 0.10) & (height < 0.35)
+        if hanging.sum() > 0.03 * view.size**2:  # hair may hang down to the cut
             below &= log_hair < np.percentile(log_hair[hair_seed], 8)
         collar = 0.06
     clothes_seed = below & (log_skin < threshold - 1.5)

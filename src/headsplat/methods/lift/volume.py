@@ -136,7 +136,8 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     silhouette = float(np.percentile(outline[top], 70)) if top.sum() > 3 else 0.02
     beside_face = (view.face < 0) & (view.height > -0.3) & (view.height < 0.6)
     hangs = (beside_face & (segments.hair > 0.5)).sum() > 0.06 * view.size**2
-    cropped = segments.no_hair or (silhouette < 0.0085 and not all(hidden) and not hangs)
+    stands = ((view.face < 0) & (view.height > 0.6) & (segments.hair > 0.5)).sum() > 0.085 * view.size**2
+    cropped = segments.no_hair or (silhouette < 0.0085 and not (all(hidden) or hangs or stands))
     beside = (weight > 0) & (surface[..., 1] > 0.03) & (surface[..., 1] < 0.115)
     prior = float(np.clip(np.median(outline[beside]), 0.006, 0.03)) if beside.sum() > 3 else 0.010
     bald = segments.no_hair or (cropped and _smooth_scalp(view, segments))
@@ -371,7 +372,7 @@ def _hidden_ears(view: View, segments: Segments) -> tuple[bool, bool]:
         seen &= view.frame.alpha[row, column] > 0.3
         known.append(bool(np.median(segments.hair[row, column][seen]) > 0.5) if seen.sum() > 8 else None)
     # Hair that stands out beside an ear, down to the jaw, hides it too.
-    low = (view.face < 0) & (view.height > 0.0) & (view.height < 0.30) & (segments.hair > 0.5)
+    low = (view.face < 0) & (view.height > 0.10) & (view.height < 0.35) & (segments.hair > 0.5)
     columns = np.arange(view.shape[1])[None] + 0.5
     middle = view.frame.landmarks[168, 0]
     for side, own in enumerate((columns < middle, columns > middle)):
