@@ -1,6 +1,6 @@
 """Look at lift: people in rows, views and expressions in columns, and how much each view lets through.
 
-    python tools/contact_sheet.py OUT.png PHOTO... [--size 224] [--gaussians 80k] [--refine 40]
+    python tools/contact_sheet.py OUT.png PHOTO... [--size 224] [--gaussians 80k] [--refine 80]
 
 Prints one line per person with the figures of the reconstruction, then the share of pixels inside the closed
 outline of head and neck that are not opaque, per angle (mean and worst).
@@ -42,7 +42,7 @@ def main(
     photos: tyro.conf.Positional[tuple[Path, ...]],
     size: int = 224,
     gaussians: Literal["5k", "20k", "80k"] = "80k",
-    refine: int = 40,
+    refine: int = 80,
 ) -> None:
     """Make the sheet.
 

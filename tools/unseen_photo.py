@@ -5,7 +5,7 @@ photo and driven with the expression and the pose that the tracker finds in the 
 neutral one). The baseline copies the neutral photo, warped onto the smile by its face points. PSNR and SSIM
 count inside the hull of the face points.
 
-    python tools/unseen_photo.py PHOTOS [--people 8] [--refine 40] [--gaussians 80k] [--sheet OUT.png]
+    python tools/unseen_photo.py PHOTOS [--people 8] [--refine 80] [--gaussians 80k] [--sheet OUT.png]
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ GREY = 0.38
 def main(
     photos: tyro.conf.Positional[Path],
     people: int = 0,
-    refine: int = 40,
+    refine: int = 80,
     gaussians: Literal["5k", "20k", "80k"] = "80k",
     sheet: Path | None = None,
 ) -> None:

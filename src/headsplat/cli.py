@@ -70,7 +70,7 @@ def create(
     *,
     method: Literal["lift", "lam"] = "lift",
     gaussians: Literal["5k", "20k", "80k"] = "80k",
-    refine: int = 40,
+    refine: int = 80,
     face: int | None = None,
     restyle: Literal["pencil", "oil", "cartoon", "film"] | None = None,
     weights: Path | None = None,

@@ -23,7 +23,7 @@ def reconstruct(
     method: Method = "lift",
     *,
     gaussians: Size = "80k",
-    refine: int = 40,
+    refine: int = 80,
     face: int | None = None,
     restyle: str | None = None,
     weights: str | os.PathLike[str] | None = None,
@@ -54,7 +54,7 @@ def reconstruct(
         HeadsplatError: the photo cannot be read or shows no usable face, or a setting is out of range.
     """
     if refine < 0 or refine > 10_000:
-        raise HeadsplatError(f"{refine} refinement steps make no sense; give 0 to 10000 (40 is usual).")
+        raise HeadsplatError(f"{refine} refinement steps make no sense; give 0 to 10000 (80 is usual).")
     tell = progress or (lambda _: None)
     start = perf_counter()
     match method:

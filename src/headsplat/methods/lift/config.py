@@ -18,24 +18,24 @@ class LiftConfig:
         seed: of every random draw; the same photo and settings give the same avatar.
     """
 
-    refine: int = 40
-    face_area: float = 2.0e-6
-    pixel_step: float = 2.0
-    strands: int = 14_000
-    shell_area: float = 8.0e-6
+    refine: int = 80
+    face_area: float = 2.4e-6
+    pixel_step: float = 2.2
+    strands: int = 12_000
+    shell_area: float = 1.0e-5
     seed: int = 0
 
 
-def lift_80k(refine: int = 40) -> LiftConfig:
+def lift_80k(refine: int = 80) -> LiftConfig:
     """About 80,000 Gaussians: the default, sharp at 512 pixels and beyond."""
     return LiftConfig(refine=refine)
 
 
-def lift_20k(refine: int = 40) -> LiftConfig:
+def lift_20k(refine: int = 80) -> LiftConfig:
     """About 20,000 Gaussians: for phones and crowds."""
-    return LiftConfig(refine=refine, face_area=8.0e-6, pixel_step=4.0, strands=3_500, shell_area=2.4e-5)
+    return LiftConfig(refine=refine, face_area=1.3e-5, pixel_step=4.6, strands=2_600, shell_area=3.5e-5)
 
 
-def lift_5k(refine: int = 40) -> LiftConfig:
+def lift_5k(refine: int = 80) -> LiftConfig:
     """About 5,000 Gaussians: thumbnails and very small devices; features are soft."""
-    return LiftConfig(refine=refine, face_area=3.2e-5, pixel_step=8.0, strands=900, shell_area=8.0e-5)
+    return LiftConfig(refine=refine, face_area=7.0e-5, pixel_step=11.0, strands=500, shell_area=1.6e-4)

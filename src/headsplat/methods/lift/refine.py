@@ -125,10 +125,12 @@ def refine(
 
     flat0 = np.log(scales0[:, :2])
     shortest0 = np.minimum(flat0[:, :1], flat0[:, 1:])
-    height, width = alpha.shape
-    pixels = float(height * width)
-    learn = learn.astype(np.float32)
-    window = _window(alpha)
+    pixels = float(alpha.size)
+    # Nothing changes far from the person: draw and compare only the part of the picture that holds her.
+    rows, columns = _window(alpha)
+    camera = camera.crop(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+    foreground, alpha = foreground[rows, columns], alpha[rows, columns]
+    learn = learn[rows, columns].astype(np.float32)
     rng = np.random.default_rng(seed)
     for step in range(steps):
         grey = np.full(3, rng.uniform(), np.float32)
@@ -142,7 +144,7 @@ def refine(
         slope = np.sign(frame.image - target) * (learn[..., None] * np.float32(0.8 / (3 * pixels)))
         if step % 2 == 0:
             gain = np.float32(0.4 / (3 * pixels))
-            slope[window] -= gain * ssim_gradient(frame.image[window], target[window], learn[window])
+            slope -= gain * ssim_gradient(frame.image, target, learn)
         slope_alpha = np.sign(frame.alpha - alpha) * learn * np.float32(0.5 / pixels)
         g = cpu.backward(frame, slope, slope_alpha)
         slopes = {
@@ -205,12 +207,13 @@ def _window_mean(picture: np.ndarray) -> np.ndarray:
 
 
 def _window(alpha: np.ndarray) -> tuple[slice, slice]:
-    """The part of the picture that holds the person, with a margin for the filter."""
-    rows, columns = np.flatnonzero((alpha > 0.02).any(1)), np.flatnonzero((alpha > 0.02).any(0))
-    return (
-        slice(max(0, rows[0] - 6), rows[-1] + 7),
-        slice(max(0, columns[0] - 6), columns[-1] + 7),
-    )
+    """The part of the picture that holds the person, with a margin for stray Gaussians and the filter."""
+    return _span((alpha > 0.02).any(1)), _span((alpha > 0.02).any(0))
+
+
+def _span(used: np.ndarray, margin: int = 12) -> slice:
+    ends = np.flatnonzero(used)
+    return slice(max(0, int(ends[0]) - margin), min(len(used), int(ends[-1]) + margin + 1))
 
 
 def _logit(x: np.ndarray) -> np.ndarray:

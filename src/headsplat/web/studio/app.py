@@ -86,7 +86,7 @@ def studio_app(folder: Path, token: str, port: int, worker: Sequence[str] = WORK
         size = body.get("gaussians", "80k")
         if size not in _SIZES:
             raise Refused(400, f"The number of Gaussians must be one of {', '.join(_SIZES)}.")
-        job = jobs.add([uploads[key] for key in wanted], size, _refine_steps(body, 40), _face(body))
+        job = jobs.add([uploads[key] for key in wanted], size, _refine_steps(body, 80), _face(body))
         return JSONResponse(job.public(), 201)
 
     async def refine(request: Request) -> Response:
