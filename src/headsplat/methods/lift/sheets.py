@@ -289,8 +289,6 @@ def _back(view: View, segments: Segments, field: _Field, config: LiftConfig) -> 
     step = config.pixel_step * view.shape[1] / 512
     body = (field.height < 0.05) & ~((field.hair > 0.5) & (field.height > -0.15))
     mask = body & (field.alpha > 0.3) & field.valid
-    if step <= 2:  # every other cell is enough where nobody looked
-        mask &= ((field.x // step + field.y // step) % 2) < 1
     z = cv2.GaussianBlur(np.maximum(field.back, field.front + 0.004).astype(np.float32), (0, 0), 1.5)
     z = z.astype(np.float64)
     slope_x, slope_y = np.gradient(z, axis=1) / step, np.gradient(z, axis=0) / step
@@ -324,11 +322,14 @@ def _back(view: View, segments: Segments, field: _Field, config: LiftConfig) -> 
 def _clothes_colours(view: View, segments: Segments, at: np.ndarray, height: np.ndarray) -> np.ndarray:
     """(N, 3) blurred colours of clothes only, so that no chin, hair or chest shows on the back."""
     frame = view.frame
-    sure = ((segments.clothes > 0.6) & (frame.alpha > 0.9) & frame.valid).astype(np.float32)
+    sure = (segments.clothes > 0.6) & (frame.alpha > 0.9) & frame.valid
     soft = cv2.GaussianBlur(frame.foreground, (0, 0), 1.2)
     own = look_up(soft, at)
     if sure.sum() < 200:
         return own.astype(np.float64)
+    # Around a neckline some chest passes for clothes: what is nearer to skin than to their tone is skin.
+    far = [np.linalg.norm(soft - tone, axis=-1) for tone in (np.median(soft[sure], 0), segments.skin_colour)]
+    sure = (sure & (far[0] < far[1])).astype(np.float32)
     sigma = 0.10 * view.size
     weight = cv2.GaussianBlur(sure, (0, 0), sigma) + 1e-4
     blurred = cv2.GaussianBlur(frame.foreground * sure[..., None], (0, 0), sigma) / weight[..., None]
