@@ -10,6 +10,7 @@ from lift_photo import painted_frame
 
 from headsplat.gaussians import axis_angle_to_quat, quat_multiply, quat_to_matrix
 from headsplat.head.free import load_free_head
+from headsplat.methods.lift.capsule import capsule_coordinates, grid_axes, rays
 from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.extend import extend
 from headsplat.methods.lift.glasses import find_glasses, lift_glasses
@@ -19,7 +20,7 @@ from headsplat.methods.lift.refine import ssim_gradient, ssim_map
 from headsplat.methods.lift.segment import segment
 from headsplat.methods.lift.surface import sample_faces, sub_triangles, tangents
 from headsplat.methods.lift.view import look_at_photo, skinning_matrices
-from headsplat.methods.lift.volume import capsule_coordinates, grid_axes, measure_hair, rays
+from headsplat.methods.lift.volume import measure_hair
 
 
 def test_splat_frames_keep_the_covariance() -> None:

@@ -7,21 +7,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from headsplat.methods.lift.capsule import FINE, RADIUS, ROW_STEP, ROWS, grid_axes, surface_normals
 from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.loose import Loose, hair_weights, join
 from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep, unit
 from headsplat.methods.lift.segment import Segments
 from headsplat.methods.lift.surface import hair_median
 from headsplat.methods.lift.view import View
-from headsplat.methods.lift.volume import (
-    FINE,
-    RADIUS,
-    ROW_STEP,
-    ROWS,
-    HairVolume,
-    grid_axes,
-    surface_normals,
-)
+from headsplat.methods.lift.volume import HairVolume
 
 
 @dataclass(frozen=True)

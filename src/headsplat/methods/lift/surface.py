@@ -12,12 +12,13 @@ from scipy.spatial import KDTree
 
 from headsplat.head.model import HeadModel
 from headsplat.methods.lift import eyes
+from headsplat.methods.lift.capsule import capsule_coordinates
 from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep
 from headsplat.methods.lift.segment import Segments
 from headsplat.methods.lift.shading import Shading, learn_shading
 from headsplat.methods.lift.view import INNER_LIPS, LEFT_EYE, RIGHT_EYE, View, grow
-from headsplat.methods.lift.volume import HairVolume, capsule_coordinates
+from headsplat.methods.lift.volume import HairVolume
 
 NECK_TOP = -0.057
 """Template height under which neck and torso skin is sampled coarsely."""

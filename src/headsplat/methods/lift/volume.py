@@ -15,52 +15,31 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
 from headsplat.camera import Camera
+from headsplat.methods.lift.capsule import (
+    CENTRE,
+    COLUMNS,
+    EQUATOR,
+    RADIUS,
+    ROW_STEP,
+    ROWS,
+    behind_plane,
+    capsule_coordinates,
+    grid_axes,
+    grid_faces,
+    rays,
+    surface_normals,
+)
 from headsplat.methods.lift.numeric import disk, inside, look_up, nearest_index, smoothstep, unit
-from headsplat.methods.lift.regions import CROWN, HAIR_PLANE, NAPE
+from headsplat.methods.lift.presence import (
+    hair_presence,
+    hidden_ears,
+    lowest_hair,
+    smooth_scalp,
+)
+from headsplat.methods.lift.regions import CROWN, NAPE
 from headsplat.methods.lift.segment import Segments
 from headsplat.methods.lift.view import View
 from headsplat.raster.mesh import rasterize_mesh
-
-CENTRE = np.array([0.0, 0.050, 0.0])
-RADIUS = 0.1
-"""Metres of arc per radian above the equator, so that a row is as long as it is wide on a skull."""
-COLUMNS, ROW_STEP, LENGTH = 72, 0.005, 0.27
-NOT_HANGING = 0.0
-"""Height y of the lower end of hair that does not hang beside the face: the lobe of the ear."""
-ROWS = int((np.pi / 2 * RADIUS + LENGTH) / ROW_STEP)
-EQUATOR = np.pi / 2 * RADIUS
-FINE = 4
-"""Fine grids (colours, directions) have this many cells per node in both directions."""
-
-
-def axis_offset(y: np.ndarray) -> np.ndarray:
-    """Depth z of the axis at height y: the neck stands behind the middle of the skull."""
-    return -0.03 * smoothstep(y, 0.05, -0.06)
-
-
-def grid_axes(scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Azimuth (columns,) and arc length (rows,) of the nodes; azimuth 0 is the face, positive the left."""
-    phi = -np.pi + (np.arange(COLUMNS * scale) + 0.5) * 2 * np.pi / (COLUMNS * scale)
-    return phi, (np.arange(ROWS * scale) + 0.5) * ROW_STEP / scale
-
-
-def rays(phi: np.ndarray, arc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Foot on the axis and direction of the ray at azimuth `phi` and arc length `arc`, each (..., 3)."""
-    polar = np.minimum(arc / RADIUS, np.pi / 2)
-    direction = np.stack([np.sin(polar) * np.sin(phi), np.cos(polar), np.sin(polar) * np.cos(phi)], -1)
-    y = CENTRE[1] - np.maximum(arc - EQUATOR, 0)
-    return np.stack([np.zeros_like(y), y, axis_offset(y)], -1), direction
-
-
-def capsule_coordinates(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Azimuth, arc length and distance from the axis of (..., 3) head-space points."""
-    d = points - CENTRE
-    below = d[..., 1] < 0
-    z = np.where(below, points[..., 2] - axis_offset(points[..., 1]), d[..., 2])
-    flat = np.hypot(d[..., 0], z)
-    radius = np.where(below, flat, np.linalg.norm(d, axis=-1))
-    arc = np.where(below, EQUATOR - d[..., 1], RADIUS * np.arctan2(flat, np.maximum(d[..., 1], 0)))
-    return np.arctan2(d[..., 0], z), arc, radius
 
 
 @dataclass(frozen=True)
@@ -107,19 +86,11 @@ class HairVolume:
         return vertices, grid_faces()
 
 
-def grid_faces() -> np.ndarray:
-    """(F, 3) triangles over all nodes, wound outwards."""
-    r, c = np.mgrid[: ROWS - 1, :COLUMNS]
-    a, b = r * COLUMNS + c, r * COLUMNS + (c + 1) % COLUMNS
-    d, e = a + COLUMNS, b + COLUMNS
-    return np.concatenate([np.stack([a, d, b], -1).reshape(-1, 3), np.stack([b, d, e], -1).reshape(-1, 3)])
-
-
 def measure_hair(view: View, segments: Segments) -> HairVolume:
     """Find the hair's surface: smooth, outside the skull, inside the matte, out to its outline."""
     skull = _skull(view)
-    hidden = _hidden_ears(view, segments)
-    long = _lowest_hair(view, segments)
+    hidden = hidden_ears(view, segments)
+    long = lowest_hair(view, segments)
     base = cv2.blur(np.pad(skull, ((0, 0), (2, 2)), "wrap"), (5, 3))[:, 2:-2]
     if any(hidden):
         base = _gravity(base, max(long) < NAPE - 0.01)
@@ -140,11 +111,11 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     cropped = segments.no_hair or (silhouette < 0.0085 and not (all(hidden) or hangs or stands))
     beside = (weight > 0) & (surface[..., 1] > 0.03) & (surface[..., 1] < 0.115)
     prior = float(np.clip(np.median(outline[beside]), 0.006, 0.03)) if beside.sum() > 3 else 0.010
-    bald = segments.no_hair or (cropped and _smooth_scalp(view, segments))
+    bald = segments.no_hair or (cropped and smooth_scalp(view, segments))
     if cropped:
         prior, hidden = 0.002, (False, False)
 
-    plane = _behind_plane(surface)
+    plane = behind_plane(surface)
     face = (plane < -0.015) & (surface[..., 1] > NAPE - 0.02)
     expected = np.where(face, 0.004, np.where(surface[..., 1] > NAPE, prior, 0.004))
     trust = np.where(face, 2.0, 0.02)
@@ -165,7 +136,9 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     presence = (
         np.zeros_like(radius)
         if bald
-        else _presence(view, segments, foot + direction * radius[..., None], radius, skull, hidden, cropped)
+        else hair_presence(
+            view, segments, foot + direction * radius[..., None], radius, skull, hidden, cropped
+        )
     )
     return HairVolume(
         radius.astype(np.float32),
@@ -176,20 +149,6 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
         prior,
         bald,
     )
-
-
-def surface_normals(points: np.ndarray) -> np.ndarray:
-    """(R, C, 3) outward unit normals of grid points (R, C, 3), periodic in columns."""
-    across = np.roll(points, -1, 1) - np.roll(points, 1, 1)
-    down = np.gradient(points, axis=0)
-    return unit(np.cross(down, across))
-
-
-def _behind_plane(points: np.ndarray) -> np.ndarray:
-    """Signed distance of points behind the plane that parts face from scalp."""
-    (y1, z1), (y0, z0) = HAIR_PLANE
-    slope = (z1 - z0) / (y1 - y0)
-    return ((points[..., 1] - y0) * slope + z0 - points[..., 2]) / np.hypot(1, slope)
 
 
 def _skull(view: View) -> np.ndarray:
@@ -269,7 +228,7 @@ def _outline(
     on_skull = start[:, 1] > -0.01
     target = steps[np.where(on_skull, last, np.minimum(last, last_hair))]
     good = known[np.arange(len(r)), np.minimum(last + 1, len(steps) - 1)] & (on_skull | hairy.any(1))
-    good &= _behind_plane(start) > -0.02
+    good &= behind_plane(start) > -0.02
     target = np.clip(target, -0.012, np.where(on_skull, 0.11, 0.06))
     height, weight = np.zeros_like(base), np.zeros_like(base)
     height[r, c] = target
@@ -335,16 +294,6 @@ def _hull_limit(
     return np.minimum(height, deepest + (height - deepest) * fractions[last])
 
 
-def _smooth_scalp(view: View, segments: Segments) -> bool:
-    """Whether what was taken for hair has no strands: the highlight on a shaven or bald scalp."""
-    sure = (segments.hair > 0.6) & (view.frame.alpha > 0.95) & (view.height > 0.6)
-    sure = cv2.erode(sure.astype(np.uint8), np.ones((3, 3))) > 0
-    if sure.sum() < 100:
-        return True
-    grey = view.frame.foreground.mean(-1) + 0.03
-    return bool(np.log(grey / cv2.GaussianBlur(grey, (0, 0), 2.5))[sure].std() < 0.045)
-
-
 def _project_flat(camera: Camera, points: np.ndarray) -> np.ndarray:
     """Pixels of (N, 3) points, those behind the middle of the head as if they stood beside it.
 
@@ -355,128 +304,3 @@ def _project_flat(camera: Camera, points: np.ndarray) -> np.ndarray:
     z = np.minimum(local[:, 2:], middle)
     K = camera.K
     return local[:, :2] / z * np.array([K[0, 0], K[1, 1]]) + K[:2, 2]
-
-
-def _hidden_ears(view: View, segments: Segments) -> tuple[bool, bool]:
-    """Whether hair covers the subject's right and left ear; an ear that is not shown follows the other."""
-    known: list[bool | None] = []
-    for sign in (-1, 1):
-        ear = view.regions.ear & (np.sign(view.model.template[:, 0]) == sign)
-        pixels = view.pixels[ear]
-        row, column = nearest_index(pixels, *view.shape)
-        seen = (
-            inside(pixels, *view.shape)
-            & (pixels[:, 2] < view.depth[row, column] + 0.004)
-            & (view.facing[ear] > 0.1)
-        )
-        seen &= view.frame.alpha[row, column] > 0.3
-        known.append(bool(np.median(segments.hair[row, column][seen]) > 0.5) if seen.sum() > 8 else None)
-    # Hair that stands out beside an ear, down to the jaw, hides it too.
-    low = (view.face < 0) & (view.height > 0.10) & (view.height < 0.35) & (segments.hair > 0.5)
-    columns = np.arange(view.shape[1])[None] + 0.5
-    middle = view.frame.landmarks[168, 0]
-    for side, own in enumerate((columns < middle, columns > middle)):
-        if (low & own).sum() > 0.025 * view.size**2:
-            known[side] = True
-    right, left = known
-    if right is None and left is None:
-        return (False, False)
-    return (bool(left if right is None else right), bool(right if left is None else left))
-
-
-def _lowest_hair(view: View, segments: Segments) -> tuple[float, float]:
-    """Head-space height y of the lower end of the hair at the subject's right and left side."""
-    x_axis = view.frame.landmarks[168, 0]
-    columns = np.arange(view.shape[1])[None] + 0.5
-    hair = (segments.hair > 0.5) & (view.side > 0.28)
-    y10, y152 = view.face_ends
-    ends = []
-    for own in (columns < x_axis, columns > x_axis):  # the subject's right is on the left of the picture
-        rows = (hair & own).sum(1) > 0.05 * view.size
-        level = view.height[np.arange(len(rows)), int(np.clip(x_axis, 0, view.shape[1] - 1))]
-        # Follow the hair down from the temples; a dark collar further below does not count.
-        hanging = level[(level < 0.45) & ~rows]
-        lowest = max(float(hanging.max()), -2.0) if len(hanging) else float(level.min())
-        ends.append(float(y152 + lowest * (y10 - y152)) if lowest < 0.40 else NOT_HANGING)
-    return ends[0], ends[1]
-
-
-def _around_ear(phi: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """0..1 hair beside a visible ear: none on and before it; behind it the hairline slopes to the nape."""
-    on_ear = np.hypot((phi - np.radians(93)) / np.radians(21), (y - 0.022) / 0.046)
-    sideburn = np.where(phi < np.radians(93), 0.030, -0.002)
-    line = sideburn + (NAPE - sideburn) * smoothstep(phi, np.radians(108), np.radians(150))
-    return smoothstep(on_ear, 0.92, 1.12) * smoothstep(y, line - 0.006, line + 0.008)
-
-
-def _presence(
-    view: View,
-    segments: Segments,
-    points: np.ndarray,
-    radius: np.ndarray,
-    skull: np.ndarray,
-    hidden: tuple[bool, bool],
-    cropped: bool,
-) -> np.ndarray:
-    """(R, C) how much hair there is: what the photo shows, then its mirror image, then custom."""
-    camera = view.head_camera
-    normal = surface_normals(points)
-    facing = (normal * unit(camera.position - points)).sum(-1)
-    pixels = camera.project(points.reshape(-1, 3))
-    row, column = nearest_index(pixels, *view.shape)
-    unhidden = pixels[:, 2] < view.depth[row, column] + 0.006
-    known = inside(pixels, *view.shape, 2) & view.frame.valid[row, column] & unhidden
-    # Just beside a cheek's outline the photo shows what hangs behind it, not on it.
-    on_face = _behind_plane(points) < -0.010
-    weight = np.where(on_face, smoothstep(facing, 0.45, 0.65), smoothstep(facing, 0.15, 0.45))
-    weight = weight * known.reshape(ROWS, COLUMNS)
-    value = look_up(segments.hair, pixels).reshape(ROWS, COLUMNS)
-
-    right, left = _lowest_hair(view, segments)
-    # Over a covered ear that is turned away hair hangs as it does on the near side.
-    right = left if hidden[0] and right >= NOT_HANGING else right
-    left = right if hidden[1] and left >= NOT_HANGING else left
-    phi, _ = np.meshgrid(*grid_axes())
-    end_side = np.where(phi < 0, right, left)
-    back = max(right, left)
-    end_back = back if back < NAPE else NAPE
-    aside = smoothstep(abs(phi), np.radians(140), np.radians(105))
-    end = np.where(end_side < NOT_HANGING, end_side, NAPE)
-    end = np.where(end < NAPE, aside * end + (1 - aside) * end_back, np.where(abs(phi) > 1.9, NAPE, end))
-    y = points[..., 1]
-    grows = smoothstep(_behind_plane(points), -0.004, 0.010)
-    prior = grows * smoothstep(y, end - 0.012, end + 0.008)
-    front = (abs(phi) < np.radians(60)) & (y < -0.05)
-    weight, prior = np.where(front, 0, weight), np.where(front, 0, prior)
-    if cropped:
-        weight = np.where(y < NAPE, 0, weight)
-    # Over the ears and beside the neck hair hangs only where the photo shows it hanging.
-    mirrored = 0.5 * weight[:, ::-1]
-    for sign, covered, side_end in ((-1, hidden[0], right), (1, hidden[1], left)):
-        own = np.sign(phi) == sign
-        if covered:
-            curtain = smoothstep(abs(phi), np.radians(56), np.radians(72)) * own
-            above_end = smoothstep(y, side_end - 0.012, side_end + 0.008)
-            prior = np.maximum(prior, curtain * above_end * (y < 0.09))
-        else:
-            free = _around_ear(abs(phi), y)
-            prior = np.where(own, prior * free, prior)
-            mirrored = np.where(own, mirrored * (free > 0.5), mirrored)
-    total = weight + mirrored * (1 - weight)
-    seen = (weight * value + mirrored * (1 - weight) * value[:, ::-1]) / np.maximum(total, 1e-6)
-    mix = smoothstep(total, 0.0, 0.5)
-    presence = mix * seen + (1 - mix) * prior
-    closed = cv2.morphologyEx(
-        np.pad(presence, ((0, 0), (6, 6)), "wrap").astype(np.float32), cv2.MORPH_CLOSE, np.ones((7, 7))
-    )[:, 6:-6]
-    presence = np.where(abs(phi) > np.radians(50), np.maximum(presence, closed), presence)
-    # Behind a lock that hangs before a covered ear there is no bare cheek again.
-    columns = np.arange(COLUMNS)
-    for sign, covered, side_end in ((-1, hidden[0], right), (1, hidden[1], left)):
-        if covered:
-            order = columns[(sign * phi[0] > np.radians(38)) & (sign * phi[0] < np.radians(110))]
-            order = order if sign > 0 else order[::-1]
-            behind_lock = np.maximum.accumulate(presence[:, order], axis=1)
-            presence[:, order] = np.where(y[:, order] > side_end, behind_lock, presence[:, order])
-    blurred = cv2.GaussianBlur(np.pad(presence, ((0, 0), (4, 4)), "wrap").astype(np.float32), (0, 0), 0.8)
-    return blurred[:, 4:-4]
