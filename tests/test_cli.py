@@ -146,6 +146,14 @@ def test_export(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["bytes"] == Path("a.ply").stat().st_size > 1000
 
 
+def test_export_refuses_a_face_tracker_that_is_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", "a.avatar", "a.html", "--face-tracker", "a.avatar") == 2
+    assert "face_mesh" in capsys.readouterr().err
+    assert run("export", "a.avatar", "a.ply", "--face-tracker", "a.avatar") == 2
+    assert ".html" in capsys.readouterr().err
+    assert sorted(p.name for p in here.iterdir()) == ["a.avatar"]
+
+
 def test_doctor_measures(capsys: pytest.CaptureFixture[str]) -> None:
     facts = run_json(capsys, "doctor")
     assert facts["backends"]["cpu"].startswith("works")

@@ -237,6 +237,7 @@ def export(
     motion: str = "",
     axes: Literal["y-up", "y-down"] = "y-up",
     glb: Literal["splats", "mesh"] = "splats",
+    face_tracker: Path | None = None,
     json: bool = False,
 ) -> None:
     """Give an avatar to other programs; the suffix decides the format.
@@ -248,6 +249,8 @@ def export(
         motion: as for animate; writes one still per frame into a pattern such as OUT_DIR/%05d.ply.
         axes: y-down for viewers of .ply and .splat that think in COLMAP's axes.
         glb: Gaussians, or a rigged mesh with morph targets.
+        face_tracker: the npm package @mediapipe/face_mesh (.tgz or folder) to put into the .html, so that its
+            webcam works without a network too.
         json: print one machine-readable line last.
     """
     from headsplat.avatar_file import load_avatar
@@ -263,7 +266,14 @@ def export(
         paths = export_frames(load_avatar(avatar), check_pattern(output), _read_motion(motion), axes=axes)
         finish({"output": str(output), "frames": len(paths)}, f"{output}: {len(paths)} files", json)
         return
-    write(load_avatar(avatar), output, expression=parse_expression(expression) or None, axes=axes, glb=glb)
+    if face_tracker:
+        from headsplat.export.html import export_html
+
+        _expect_suffix(output, ".html")
+        export_html(avatar, output, face_tracker=face_tracker)
+    else:
+        weights = parse_expression(expression) or None
+        write(load_avatar(avatar), output, expression=weights, axes=axes, glb=glb)
     size = output.stat().st_size
     finish({"output": str(output), "bytes": size}, f"{output}: {size / 1e6:.2f} MB", json)
 
