@@ -1,0 +1,55 @@
+"""The command line: each verb is a plain function in here, and its signature is its options."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import tyro
+
+# Each of these adds its verbs to the application, in the order in which `headsplat --help` lists them.
+# isort: off
+from headsplat.cli import make, show, data, judge
+
+# isort: on
+from headsplat.cli.app import app
+from headsplat.errors import HeadsplatError
+from headsplat.terminal import fail
+
+__all__ = ["app", "data", "judge", "main", "make", "show"]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 2 the user can put it right, 130 stopped by Ctrl-C.
+
+    Args:
+        arguments: the words after `headsplat`; default those of this process.
+    """
+    # A polite kill unwinds like Ctrl-C, so that half-written files go away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app.cli(
+            args=arguments,
+            prog="headsplat",
+            description="Animatable 3D Gaussian head avatars: a photo in, a moving head out.",
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except HeadsplatError as error:
+        fail(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "headsplat"):
+            raise
+        fail(
+            f"This needs the package {package}; install it with `pip install 'headsplat[{_extra(package)}]'`."
+        )
+    except KeyboardInterrupt:
+        print("headsplat: stopped; nothing was left half written.", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _extra(package: str) -> str:
+    return {"torch": "torch", "gsplat": "cuda", "starlette": "web", "uvicorn": "web"}.get(package, "create")

@@ -1,0 +1,33 @@
+"""The command-line application that the verbs join, and what several of them share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from tyro.conf import arg
+
+from headsplat.errors import HeadsplatError
+from headsplat.terminal import Status
+
+if TYPE_CHECKING:
+    from headsplat.motion import Motion
+
+Output = Annotated[Path, arg(aliases=("-o",))]
+
+app = tyro.extras.SubcommandApp()
+
+
+def expect_suffix(path: Path, suffix: str) -> None:
+    """Refuse an output whose name does not end in `suffix`."""
+    if path.suffix.lower() != suffix:
+        raise HeadsplatError(f"{path} should end in {suffix}; rename the output.")
+
+
+def read_motion(source: str) -> Motion:
+    """The motion that `--motion` names, with a bar while it is read."""
+    from headsplat import drive
+
+    with Status("Reading the motion") as status:
+        return drive.read_motion(source, status)

@@ -1,0 +1,118 @@
+"""Verbs that measure: bench, evaluate and doctor."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from headsplat.cli.app import app
+from headsplat.errors import HeadsplatError
+from headsplat.terminal import Status, finish
+
+
+@app.command
+def bench(
+    what: Positional[Literal["raster", "animate", "create", "memory", "cuda"]],
+    *,
+    sizes: tuple[int, ...] | None = None,
+    avatar: Path | None = None,
+    photo: Path | None = None,
+    seconds: float = 4.0,
+    json: bool = False,
+) -> None:
+    """Measure this machine, against baselines in the same run.
+
+    Args:
+        what: drawing, animating and drawing, a photo into an avatar, peak memory, or a GPU.
+        sizes: numbers of Gaussians of the synthetic scene.
+        avatar: an .avatar file to measure besides the synthetic scene.
+        photo: the photo for create; default the bundled portrait.
+        seconds: about how long each comparison runs.
+        json: print all rows as one JSON list in the last line.
+    """
+    from headsplat.evaluate import bench as benches
+
+    benches.run(what, json=json, sizes=sizes or benches.SIZES, avatar=avatar, photo=photo, seconds=seconds)
+
+
+@app.command
+def evaluate(
+    what: Positional[Literal["stills", "self", "cross", "novel", "fewshot", "video", "truth", "report"]],
+    runs: Positional[tuple[Path, ...]] = (),
+    *,
+    data: Path | None = None,
+    output: Annotated[Path | None, arg(aliases=("-o",))] = None,
+    method: tuple[str, ...] = (),
+    weights: Path | None = None,
+    manifest: Path | None = None,
+    limit: int = 0,
+    frames: int = 10,
+    workers: int = 0,
+    arcface: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure how good avatars are, by a protocol of docs/benchmark.md; a stopped run goes on where it was.
+
+    Args:
+        what: a protocol; truth draws painted heads for novel; report joins finished runs.
+        runs: folders of finished runs (report).
+        data: folder with photos, clips or views.
+        output: folder of the run; default build/evaluate/PROTOCOL. For report the name without suffix.
+        method: such as copy warp lift lift:refine=0,gaussians=20k lam:weights=model.safetensors.
+        weights: checkpoint for methods that need one and name none.
+        manifest: repeat the cases of this manifest.json.
+        limit: at most so many people or clips, evenly spread; 0 for all.
+        frames: pictures to judge per clip.
+        workers: processes; 0 for half of the cores.
+        arcface: ONNX network for CSIM; default $HEADSPLAT_ARCFACE.
+        json: print one machine-readable line last.
+    """
+    from headsplat.evaluate import command
+    from headsplat.reconstruct import reconstruct
+
+    output = output or Path("build/evaluate") / what
+    if runs and what != "report":
+        raise HeadsplatError("Only `evaluate report` takes folders of runs; give the data with --data.")
+    if what == "report":
+        paths, text = command.report_runs(runs, output)
+        finish({"report": [str(p) for p in paths]}, text, json)
+        return
+    if what == "truth":
+        folders = command.write_truth(output, people=limit or 8)
+        finish({"people": [str(p) for p in folders]}, f"{output}: {len(folders)} painted heads", json)
+        return
+    if data is None:
+        raise HeadsplatError(f"Give the folder for `{what}` with --data; see docs/benchmark.md.")
+    with Status("Evaluating") as status, contextlib.redirect_stdout(io.StringIO()):
+        run, text = command.run_protocol(
+            what,
+            data,
+            output,
+            reconstruct,
+            methods=method or command.DEFAULT_METHODS,
+            weights=weights,
+            manifest=manifest,
+            limit=limit,
+            frames=frames,
+            workers=workers,
+            arcface=arcface,
+            progress=lambda done, total: status(f"Evaluated {done} of {total} cases", done / max(total, 1)),
+        )
+    finish(command.as_json(run), text, json)
+
+
+@app.command
+def doctor(*, json: bool = False) -> None:
+    """Say what is installed, which back ends work, and how fast this machine draws.
+
+    Args:
+        json: print one machine-readable line last.
+    """
+    from headsplat.doctor import describe, examine
+
+    report = examine()
+    finish(report, describe(report), json)

@@ -1,0 +1,136 @@
+"""Verbs that make an avatar: demo and create."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from headsplat.cli.app import Output, app, expect_suffix
+from headsplat.errors import HeadsplatError
+from headsplat.terminal import Status, finish, progress, say
+
+UNSURE = 0.3
+"""Confidence of a photo below which `create` warns."""
+
+
+@app.command
+def demo(out: Path = Path("build/demo"), *, json: bool = False) -> None:
+    """Make an avatar of the astronaut in scikit-image's test picture, and show what it can do.
+
+    Writes astronaut.avatar, astronaut.png (a contact sheet), astronaut.mp4 (it says hello) and astronaut.html
+    (a page to play with it).
+
+    Args:
+        out: folder to write into.
+        json: print one machine-readable line last.
+    """
+    from skimage.data import astronaut
+
+    from headsplat.avatar_file import load_avatar
+    from headsplat.export import export as write
+    from headsplat.shoot import Look, contact_sheet, drive
+    from headsplat.takes import take
+
+    start = time.perf_counter()
+    paths = {suffix: out / f"astronaut.{suffix}" for suffix in ("avatar", "png", "mp4", "html")}
+    made = paths["avatar"]
+    facts = _create(astronaut(), made, gaussians="80k")
+    say(_created(facts))
+    contact_sheet(made, paths["png"], Look(size=256))
+    say(f"{paths['png']}: from all sides, and with some expressions")
+    hello = partial(take, "hello")
+    drive(made, paths["mp4"], Look(), hello, orbit=20.0, fps=None, progress=progress, warn=say)
+    say(f"{paths['mp4']}: it says hello")
+    write(load_avatar(made), paths["html"])
+    say(f"{paths['html']}: open it in a browser, turn it, move its face")
+    seconds = round(time.perf_counter() - start, 2)
+    finish({**facts, **{k: str(p) for k, p in paths.items()}, "total_seconds": seconds}, "", json)
+
+
+@app.command
+def create(
+    photo: Positional[Path],
+    output: Output,
+    *,
+    method: Literal["lift", "lam"] = "lift",
+    gaussians: Literal["5k", "20k", "80k"] = "80k",
+    refine: int = 80,
+    face: int | None = None,
+    restyle: Literal["pencil", "oil", "cartoon", "film"] | None = None,
+    weights: Path | None = None,
+    flame: Path | None = None,
+    flame_shape: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Turn a photo into an avatar.
+
+    Args:
+        photo: a picture with one face, at least 64 pixels large and turned less than 65 degrees.
+        output: the .avatar file to write.
+        method: lift needs nothing else; lam needs --weights.
+        gaussians: how many; 80k is sharpest, 20k is for phones, 5k for thumbnails (lift).
+        refine: steps of refinement against the photo; 0 for none (lift).
+        face: which face, counted from the left, if there are several.
+        restyle: draw, paint or grade the photo before it becomes an avatar.
+        weights: checkpoint of the method, a .safetensors file (lam).
+        flame: flame2023.pkl, if the checkpoint holds no copy of it (lam).
+        flame_shape: canonical_flame_param.npz of this person, if there is one (lam).
+        json: print one machine-readable line last.
+    """
+    if refine < 0:
+        raise HeadsplatError(f"--refine is {refine}; give 0 or more steps.")
+    expect_suffix(output, ".avatar")
+    facts = _create(
+        photo,
+        output,
+        method=method,
+        gaussians=gaussians,
+        refine=refine,
+        face=face,
+        restyle=restyle,
+        weights=weights,
+        flame=flame,
+        flame_shape=flame_shape,
+    )
+    finish(facts, _created(facts), json)
+
+
+def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
+    from headsplat.avatar_file import save_avatar
+    from headsplat.reconstruct import reconstruct
+
+    # pymatting prints remarks about its own arithmetic; stdout belongs to the result.
+    with Status("Making the avatar") as status, contextlib.redirect_stdout(io.StringIO()):
+        avatar = reconstruct(photo, progress=lambda done: status("Making the avatar", done), **options)
+    save_avatar(avatar, output)
+    measured = avatar.info
+    if measured["confidence"] < UNSURE:
+        say(
+            f"The face is covered, turned far, or hardly a face (confidence {measured['confidence']:.2f}): "
+            "look at the avatar before you use it."
+        )
+    fit = {}  # an avatar on FLAME has no pose in the photo to be measured in
+    if "source_psnr" in measured:
+        fit = {
+            "source_psnr": round(measured["source_psnr"], 2),
+            "matte_iou": round(measured["matte_iou"], 4),
+        }
+    return {
+        "avatar": str(output),
+        "gaussians": len(avatar),
+        "landmark_error": round(100 * measured["landmark_error"], 3),
+        **fit,
+        "confidence": round(measured["confidence"], 3),
+        "seconds": round(measured["seconds"], 2),
+    }
+
+
+def _created(facts: dict[str, Any]) -> str:
+    size = Path(facts["avatar"]).stat().st_size / 1e6
+    return f"{facts['avatar']}: {facts['gaussians']:,} Gaussians, {size:.1f} MB, in {facts['seconds']} s"
