@@ -1,0 +1,109 @@
+"""A tracked recording on disk: every picture of one person with its camera, pose and expression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from headsplat.camera import Camera
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture of a recording; its pixels stay on disk until `Dataset.load`.
+
+    Attributes:
+        image: the picture's file.
+        mask: file of the matte (8 bit, white = person); None where the picture has its own alpha or no matte.
+        camera: the camera of the picture as stored, in the recording's world.
+        timestep: moment of the recording, 0..T-1 without gaps; several cameras share one.
+        camera_index: which camera, 0 for a recording with one.
+        expression: (E,) weights in the order of `Dataset.expressions`.
+        rotations: (J, 3) joint rotation vectors, radians, in the order of `Dataset.joints`.
+        T_world_root: (4, 4) pose of the bust.
+        T_world_head: (4, 4) pose of the skull: takes a point of the head at rest (origin at the head joint)
+            to the world, neck and head joints included. The identity where the camera does all the moving.
+        landmarks: (478, 2) detected face points in pixels of the picture, or None.
+        confidence: 0..1, how far to trust the parameters; under 0.3 the view should not be learned from.
+    """
+
+    image: Path
+    mask: Path | None
+    camera: Camera
+    timestep: int
+    camera_index: int
+    expression: np.ndarray
+    rotations: np.ndarray
+    T_world_root: np.ndarray
+    T_world_head: np.ndarray
+    landmarks: np.ndarray | None = None
+    confidence: float = 1.0
+
+    @property
+    def T_camera_head(self) -> np.ndarray:
+        """(4, 4) `viewmat` of a camera that sees the head stand still."""
+        return (self.camera.viewmat @ self.T_world_head).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Tracked pictures of one person, ready to learn from.
+
+    Attributes:
+        root: the folder.
+        layout: what wrote it: headsplat, vhap, insta, imavatar, nerfblendshape, adnerf, gagavatar, cap4d,
+            nersemble or union.
+        head: whose parameters the views hold: the free head, FLAME, or none that we know.
+        shape: (S,) identity coefficients of that head model.
+        expressions: E names.
+        joints: J names.
+        views: in order of time, then camera.
+        train: numbers of the views to learn from.
+        val: numbers of the views to choose settings by; may be empty.
+        test: numbers of the views to judge by; may be empty.
+        fps: frames per second, or 0 where the layout does not say.
+        info: free, JSON-serialisable: source, version, notes.
+    """
+
+    root: Path
+    layout: str
+    head: Literal["free", "flame", "none"]
+    shape: np.ndarray
+    expressions: tuple[str, ...]
+    joints: tuple[str, ...]
+    views: tuple[View, ...]
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+    test: tuple[int, ...]
+    fps: float
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def load(self, view: View) -> tuple[np.ndarray, np.ndarray]:
+        """The pixels of a view.
+
+        Returns:
+            The picture (H, W, 3) float32 0..1 as stored, and the matte (H, W) float32 0..1, all ones where
+            the recording has none.
+
+        Raises:
+            HeadsplatError: a file is missing, broken, or of another size than the camera says.
+        """
+        from headsplat.data.datasets.pixels import load_pixels
+
+        return load_pixels(view)
+
+    def only(self, numbers: tuple[int, ...]) -> Dataset:
+        """The recording with some of its views, none of them set aside."""
+        return replace(
+            self,
+            views=tuple(self.views[i] for i in numbers),
+            train=tuple(range(len(numbers))),
+            val=(),
+            test=(),
+        )

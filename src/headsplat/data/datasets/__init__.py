@@ -1,0 +1,1 @@
+"""The layouts in which the field stores tracked recordings: readers, writers and a check."""
