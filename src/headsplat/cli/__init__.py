@@ -11,14 +11,14 @@ import tyro
 
 # Each of these adds its verbs to the application, in the order in which `headsplat --help` lists them.
 # isort: off
-from headsplat.cli import make, show, data, judge
+from headsplat.cli import make, show, data, judge, train
 
 # isort: on
 from headsplat.cli.app import app
 from headsplat.errors import HeadsplatError
 from headsplat.terminal import fail
 
-__all__ = ["app", "data", "judge", "main", "make", "show"]
+__all__ = ["app", "data", "judge", "main", "make", "show", "train"]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
