@@ -1,4 +1,4 @@
-"""The avatar: rigged Gaussians that a few matrix operations animate, with no network in the loop."""
+"""The avatar: rigged Gaussians that a few matrix operations animate; networks where a method needs them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from headsplat.camera import Camera
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import (
     Gaussians,
@@ -16,6 +17,7 @@ from headsplat.gaussians import (
     matrix_to_quat,
     quat_multiply,
 )
+from headsplat.networks import Network, deform
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Avatar:
         method: the method that made it.
         source: SHA-256 of the source, or "".
         info: free, JSON-serialisable.
+        deformer: network that makes the Gaussians of each pose; without one the rig does.
+        refiner: network that turns a rendered feature image into a picture; without one features are RGB.
     """
 
     gaussians: Gaussians
@@ -107,6 +111,8 @@ class Avatar:
     expression_appearance: SparseOffsets | None = None
     source: str = ""
     info: dict[str, Any] = field(default_factory=dict)
+    deformer: Network | None = None
+    refiner: Network | None = None
 
     def __len__(self) -> int:
         return len(self.gaussians)
@@ -137,6 +143,23 @@ class Avatar:
         if not np.isfinite(out).all():
             raise HeadsplatError("An expression weight is not a finite number; check the motion.")
         return out
+
+    def need_rig(self, what: str) -> Avatar:
+        """Return self if it runs no network per frame, so that anybody can draw it.
+
+        Args:
+            what: who cannot run one, as the subject of a sentence.
+
+        Raises:
+            HeadsplatError: it has a deformer or a refiner.
+        """
+        for network in (self.deformer, self.refiner):
+            if network is not None:
+                raise HeadsplatError(
+                    f"This avatar runs a network per frame ({network.kind}), and {what} cannot; bake it "
+                    "first: headsplat bake A.avatar -o B.avatar."
+                )
+        return self
 
     def joint_transforms(
         self, rotations: Mapping[str, Any] | None = None, root: np.ndarray | None = None
@@ -177,15 +200,23 @@ class Avatar:
         expression: Mapping[str, float] | Sequence[float] | np.ndarray | None = None,
         rotations: Mapping[str, Any] | None = None,
         root: np.ndarray | None = None,
+        camera: Camera | None = None,
     ) -> Gaussians:
         """The Gaussians in one pose: blendshapes, then linear blend skinning of centres and rotations.
+
+        An avatar with a deformer runs that instead.
 
         Args:
             expression: weights by name, or (E,) in the avatar's order.
             rotations: joint name to (3,) rotation vector in radians.
             root: (4, 4) `T_world_root`.
+            camera: who looks, for deformers whose colours depend on it; default a camera in front.
         """
         w, rest, n = self.weights(expression), self.gaussians, len(self)
+        if self.deformer is not None:
+            eye = self.view_target + np.array([0, 0, 3.1 * self.view_height])
+            eye = eye if camera is None else camera.position
+            return deform(self.deformer, rest, w, self.joint_transforms(rotations, root), eye)
         means = rest.means + self.expression_means.blend(w, n)
         quats, scales, features, opacities = rest.quats, rest.scales, rest.features, rest.opacities
         if self.expression_frames is not None and w.any():

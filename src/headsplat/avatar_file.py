@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from headsplat.avatar import Avatar, SparseOffsets
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians
+from headsplat.networks import Network, known
 from headsplat.tensor_file import read_tensors, write_tensors
 
 FORMAT = "headsplat.avatar"
@@ -34,6 +36,7 @@ _LAYOUT: dict[str, tuple[np.dtype, tuple[int | str, ...]]] = {
     "joints.rest": (np.dtype("<f4"), ("J", 3)),
 }
 _MILLIMETRES = 1000.0
+_NETWORK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
 def save_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
@@ -61,6 +64,10 @@ def save_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
         tensors |= _encode_table("expression.frames", avatar.expression_frames, len(avatar))
     if avatar.expression_appearance is not None:
         tensors |= _encode_table("expression.appearance", avatar.expression_appearance, len(avatar))
+    networks = {"deformer": avatar.deformer, "refiner": avatar.refiner}
+    for role, network in networks.items():
+        if network is not None:
+            tensors |= _encode_network(role, network)
     view = {"target": [float(v) for v in avatar.view_target], "height": float(avatar.view_height)}
     metadata = {
         "format": FORMAT,
@@ -73,6 +80,9 @@ def save_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
         "view": _json(view),
         "info": _json(avatar.info),
     }
+    for role, network in networks.items():
+        if network is not None:
+            metadata[role] = _json({"kind": network.kind, "config": network.config})
     write_tensors(path, tensors, metadata)
 
 
@@ -125,12 +135,6 @@ def _decode(tensors: dict[str, np.ndarray], metadata: dict[str, str], path: str)
     quats = tensors["quats"].astype(np.float32) / np.float32(32767)
     if (np.abs(np.linalg.norm(quats, axis=1) - 1) > 0.01).any():
         raise _Damaged("a rotation is not a unit quaternion")
-    networks = sorted({n.split(".")[0] for n in tensors if n.startswith(("deformer.", "refiner."))})
-    if networks:
-        warnings.warn(
-            f"{path}: this version draws the rigged Gaussians without its {' and '.join(networks)}.",
-            stacklevel=3,
-        )
     table = (tensors, len(expressions), count)
     return Avatar(
         gaussians=Gaussians(
@@ -155,6 +159,8 @@ def _decode(tensors: dict[str, np.ndarray], metadata: dict[str, str], path: str)
         method=metadata.get("method", ""),
         source=metadata.get("source", ""),
         info=info,
+        deformer=_decode_network("deformer", tensors, metadata, path),
+        refiner=_decode_network("refiner", tensors, metadata, path),
     )
 
 
@@ -214,7 +220,46 @@ def _encode_table(name: str, table: SparseOffsets, count: int, unit: float = 1.0
     return {f"{name}.mask": packed, f"{name}.values": _half(values, "expression changes")}
 
 
+def _encode_network(role: str, network: Network) -> dict[str, np.ndarray]:
+    out = {}
+    for name, tensor in network.tensors.items():
+        if tensor.dtype not in (np.float16, np.float32) or not _NETWORK_NAME.fullmatch(name):
+            raise ValueError(
+                f"{role}: {name} is {tensor.dtype}, or has a name that the format does not allow"
+            )
+        if not np.isfinite(tensor).all():
+            raise HeadsplatError(
+                f"The avatar's {role} has numbers that are not finite in {name}; it is damaged."
+            )
+        out[f"{role}.{name}"] = tensor
+    return out
+
+
 # Reading, with every check.
+
+
+def _decode_network(
+    role: str, tensors: dict[str, np.ndarray], metadata: dict[str, str], path: str
+) -> Network | None:
+    own = {n.removeprefix(f"{role}."): t for n, t in tensors.items() if n.startswith(f"{role}.")}
+    if not own and role not in metadata:
+        return None
+    if not own or role not in metadata:
+        raise _Damaged(f"its {role} lacks tensors or a description")
+    found = _field(metadata, role, dict)
+    kind, config = found.get("kind"), found.get("config")
+    if not isinstance(kind, str) or not isinstance(config, dict):
+        raise _Damaged(f"its {role!r} does not say what it is")
+    if not known(kind):
+        warnings.warn(
+            f"{path}: this version draws the rigged Gaussians without its {role} ({kind[:40]!r}).",
+            stacklevel=4,
+        )
+        return None
+    for name, tensor in own.items():
+        if tensor.dtype not in (np.float16, np.float32) or not _NETWORK_NAME.fullmatch(name):
+            raise _Damaged(f"{role}.{name} is not a float tensor with a plain name")
+    return Network(kind, config, own)
 
 
 def _decode_table(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headsplat.avatar import Avatar
-from headsplat.playback import Color, draw, portrait_camera, seen_colors
+from headsplat.playback import Color, portrait_camera, seen_colors, shot
 
 Tile = tuple[str, np.ndarray]
 
@@ -37,24 +37,21 @@ def sheet_tiles(
     """The avatar from the angles of `YAWS` and with the expressions of `EXPRESSIONS` that it has.
 
     Args:
-        avatar: with RGB features.
+        avatar: with RGB features or a refiner.
         size: side of a tile, pixels.
         background: RGB 0..1 or None for transparent.
         progress: wraps the list of labels, to show how far it is.
     """
-    rest = avatar.animate()
     expressions = {k: v for k, v in EXPRESSIONS.items() if set(v) <= set(avatar.expressions)}
     tiles = []
     for label in progress([*(f"{yaw}°" for yaw in YAWS), *expressions]):
+        yaw, pose = 0.0, {}
         if label in expressions:
-            rotations = (
-                {j: r for j, r in _TURNED.items() if j in avatar.joints} if label == "turned" else None
-            )
-            gaussians = avatar.animate(expressions[label], rotations)
-            camera = portrait_camera(avatar, size=size)
+            turned = {j: r for j, r in _TURNED.items() if label == "turned" and j in avatar.joints}
+            pose = {"expression": expressions[label], "rotations": turned}
         else:
-            gaussians, camera = rest, portrait_camera(avatar, np.radians(float(label[:-1])), size=size)
-        tiles.append((label, draw(gaussians, camera, background)))
+            yaw = np.radians(float(label[:-1]))
+        tiles.append((label, shot(avatar, portrait_camera(avatar, yaw, size=size), background, **pose)))
     return tiles
 
 

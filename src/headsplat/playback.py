@@ -1,4 +1,4 @@
-"""Play an avatar: with a motion and a camera path it becomes pictures, by numpy and the CPU kernel alone."""
+"""Play an avatar: with a motion and a camera path it becomes pictures; a rig by numpy and the CPU kernel."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from headsplat.camera import Camera
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians
 from headsplat.motion import Motion, select
+from headsplat.networks import Network, refine
 from headsplat.raster import Render, rasterize
 from headsplat.raster.rig import RigRenderer
 
@@ -56,18 +57,45 @@ def orbit_path(frames: int, degrees: float) -> np.ndarray:
     return np.radians(degrees) * phase
 
 
-def draw(gaussians: Gaussians, camera: Camera, background: Color | None = (1.0, 1.0, 1.0)) -> np.ndarray:
-    """Picture (H, W, 3) of RGB Gaussians over a colour, or (H, W, 4) with straight alpha over None."""
-    behind = None if background is None else np.array(background, np.float32)
-    return _picture(rasterize(gaussians, camera, background=behind, depth=False), background)
+def draw(
+    gaussians: Gaussians,
+    camera: Camera,
+    background: Color | None = (1.0, 1.0, 1.0),
+    refiner: Network | None = None,
+) -> np.ndarray:
+    """Picture (H, W, 3) of Gaussians over a colour, or (H, W, 4) with straight alpha over None.
+
+    Args:
+        gaussians: with RGB features, or with the features that the avatar's `refiner` turns into RGB.
+        camera: where from.
+        background: RGB 0..1, or None.
+        refiner: of the avatar.
+    """
+    direct = refiner is None and background is not None
+    behind = np.array(background, np.float32) if direct else None
+    render = rasterize(gaussians, camera, background=behind, depth=False)
+    return _picture(render, background, refiner)
 
 
-def _picture(render: Render, background: Color | None) -> np.ndarray:
+def shot(
+    avatar: Avatar, camera: Camera, background: Color | None = (1.0, 1.0, 1.0), **pose: Any
+) -> np.ndarray:
+    """Picture of an avatar in one pose, whatever networks it has; `pose` as for `Avatar.animate`."""
+    return draw(avatar.animate(**pose, camera=camera), camera, background, avatar.refiner)
+
+
+def _picture(render: Render, background: Color | None, refiner: Network | None = None) -> np.ndarray:
     """The image of a render; over no background, unmultiplied and with its alpha."""
-    if background is not None:
+    alpha = render.alpha[..., None]
+    if refiner is not None:
+        color = refine(refiner, render.image, render.alpha)
+        if background is not None:
+            return np.clip(color * alpha + np.array(background, np.float32) * (1 - alpha), 0, 1)
+    elif background is not None:
         return np.clip(render.image, 0, 1)
-    color = render.image / np.maximum(render.alpha, 1e-6)[..., None]
-    return np.clip(np.concatenate([color, render.alpha[..., None]], -1), 0, 1)
+    else:
+        color = render.image / np.maximum(alpha, 1e-6)
+    return np.clip(np.concatenate([color, alpha], -1), 0, 1)
 
 
 def play(
@@ -81,7 +109,7 @@ def play(
     """The frames of a motion, one picture at a time.
 
     Args:
-        avatar: with RGB features.
+        avatar: with RGB features or a refiner.
         motion: what the avatar does; names that it does not have are left out (`select` tells which).
         size: side of the pictures, pixels.
         orbit: how far the camera travels, degrees; see `orbit_path`.
@@ -94,12 +122,20 @@ def play(
         HeadsplatError: the motion is damaged or drives nothing that the avatar has.
     """
     motion, _ = select(motion.check(), avatar.expressions, avatar.joints)
-    renderer, behind = RigRenderer(avatar), None if background is None else np.array(background, np.float32)
-    for pose, yaw in zip(motion.poses(), orbit_path(len(motion), orbit), strict=True):
+    paths = zip(motion.poses(), orbit_path(len(motion), orbit), strict=True)
+    if avatar.deformer is not None:
+        for pose, yaw in paths:
+            yield shot(avatar, portrait_camera(avatar, yaw, size=size), background, **pose)
+        return
+    renderer = RigRenderer(avatar)
+    direct = avatar.refiner is None and background is not None
+    behind = np.array(background, np.float32) if direct else None
+    for pose, yaw in paths:
         weights = avatar.weights(pose["expression"])
         transforms = avatar.joint_transforms(pose["rotations"], pose["root"])
         camera = portrait_camera(avatar, yaw, size=size)
-        yield _picture(renderer.render(weights, transforms, camera, background=behind), background)
+        render = renderer.render(weights, transforms, camera, background=behind)
+        yield _picture(render, background, avatar.refiner)
 
 
 def turntable(
@@ -111,9 +147,13 @@ def turntable(
     background: Color | None = (1.0, 1.0, 1.0),
 ) -> Iterator[np.ndarray]:
     """One turn of the camera around the avatar in one pose; pictures as from `play`."""
-    gaussians = avatar.animate(**(pose or {}))
+    gaussians = None if avatar.deformer else avatar.animate(**(pose or {}))
     for yaw in orbit_path(frames, 360.0):
-        yield draw(gaussians, portrait_camera(avatar, yaw, size=size), background)
+        camera = portrait_camera(avatar, yaw, size=size)
+        if gaussians is None:
+            yield shot(avatar, camera, background, **(pose or {}))
+        else:
+            yield draw(gaussians, camera, background, avatar.refiner)
 
 
 # What `seen` paints: from guessed (0) to photographed (1). Ordered in lightness too, for colour-blind eyes.
@@ -132,7 +172,12 @@ def seen_colors(seen: np.ndarray) -> np.ndarray:
 
 
 def paint_seen(avatar: Avatar) -> Avatar:
-    """The avatar coloured by how much of each Gaussian the source showed, its own shading kept faintly."""
+    """The avatar coloured by how much of each Gaussian the source showed, its own shading kept faintly.
+
+    Raises:
+        HeadsplatError: the avatar runs a network per frame, which decides the colours.
+    """
+    avatar.need_rig("painting what was seen")
     light = avatar.gaussians.features[:, :3].mean(1, keepdims=True)
     colors = seen_colors(avatar.seen) * (0.65 + 0.5 * light)
     painted = replace(avatar.gaussians, features=np.clip(colors, 0, 1).astype(np.float32))

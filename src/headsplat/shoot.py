@@ -19,12 +19,12 @@ from headsplat.errors import HeadsplatError
 from headsplat.motion import Motion, resample, select
 from headsplat.playback import (
     Color,
-    draw,
     paint_seen,
     parse_color,
     parse_expression,
     play,
     portrait_camera,
+    shot,
     turntable,
 )
 
@@ -79,7 +79,7 @@ def still(path: Path, output: Path, look: Look, yaw: float, pitch: float, expres
         raise HeadsplatError("Cannot look from there; give a yaw in degrees and a pitch between -90 and 90.")
     avatar = look.load(path)
     camera = portrait_camera(avatar, np.radians(yaw), np.radians(pitch), size=look.size)
-    write_image(output, look.finish(draw(avatar.animate(weights), camera, background)))
+    write_image(output, look.finish(shot(avatar, camera, background, expression=weights)))
 
 
 def contact_sheet(path: Path, output: Path, look: Look) -> None:

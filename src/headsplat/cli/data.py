@@ -23,6 +23,7 @@ def info(avatar: Positional[Path], *, json: bool = False) -> None:
     from headsplat.avatar_file import load_avatar
 
     a = load_avatar(avatar)
+    networks = {"deformer": a.deformer, "refiner": a.refiner}
     moved = np.diff(a.expression_means.starts).tolist()
     facts = {
         "avatar": str(avatar),
@@ -33,6 +34,7 @@ def info(avatar: Positional[Path], *, json: bool = False) -> None:
         "source": a.source,
         "joints": list(a.joints),
         "expressions": dict(zip(a.expressions, moved, strict=True)),
+        "networks": {role: n.kind for role, n in networks.items() if n is not None},
         "seen": round(float(a.seen.mean()), 4),
         "view_target": [round(float(v), 5) for v in a.view_target],
         "view_height": a.view_height,
@@ -42,6 +44,7 @@ def info(avatar: Positional[Path], *, json: bool = False) -> None:
         f"{avatar}: {len(a):,} Gaussians, {facts['bytes'] / 1e6:.2f} MB, by {a.method or 'nobody knows'}",
         f"  joints       {', '.join(a.joints) or 'none'}",
         f"  expressions  {', '.join(a.expressions) or 'none'}",
+        *(f"  {role:<12} {kind}, a network per frame" for role, kind in facts["networks"].items()),
         f"  seen         {facts['seen']:.0%} of it was in the photo",
         *(f"  {key:<12} {value}" for key, value in a.info.items()),
     ]

@@ -43,13 +43,14 @@ def export(
 
     Raises:
         HeadsplatError: an unknown suffix, an option that the format has no use for, or what the format's own
-            function raises.
+            function raises, or the avatar runs a network per frame.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise HeadsplatError(f"Cannot export to {Path(path).name!r}; end its name in {', '.join(SUFFIXES)}.")
     if axes != "y-up" and suffix not in (".ply", ".splat"):
         raise HeadsplatError(f"Files ending in {suffix} have fixed axes; leave out the axes.")
+    avatar.need_rig(f"a {suffix} file")
     posed = expression is not None or rotations is not None or root is not None
     animated = suffix in (".html", ".zip") or (suffix == ".glb" and glb == "mesh")
     if posed and animated:

@@ -53,12 +53,12 @@ def export_html(
         HeadsplatError: the avatar cannot be read, the tracker lacks files, or `path` cannot be written.
     """
     if isinstance(avatar, Avatar):
-        name, data = Path(path).stem, _bytes_of(avatar)
+        name, data = Path(path).stem, _bytes_of(avatar.need_rig("a page in a browser"))
         title = title or avatar.info.get("title")
     else:
-        title = title or load_avatar(avatar).info.get(
-            "title"
-        )  # refuses a damaged file here, not in the browser
+        # Refuses a damaged file here, not in the browser.
+        loaded = load_avatar(avatar).need_rig("a page in a browser")
+        title = title or loaded.info.get("title")
         name, data = Path(avatar).stem, Path(avatar).read_bytes()
     title = str(title or name)
     carried = {"avatar": _script(data, f'id="avatar" data-name="{html.escape(title)}"')}

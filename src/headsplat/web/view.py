@@ -34,7 +34,8 @@ def view(
     Raises:
         HeadsplatError: the avatar cannot be read, a port is taken, or the web packages are not installed.
     """
-    load_avatar(avatar)  # a damaged file is refused here, in words, and not in the browser
+    # A damaged file is refused here, in words, and not in the browser.
+    load_avatar(avatar).need_rig("a page in a browser")
     udp_port = live_link_port if live_link else None
     title = f"{avatar.name}, waiting for Live Link Face on UDP port {udp_port}," if live_link else avatar.name
     serve(

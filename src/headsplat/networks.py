@@ -1,0 +1,103 @@
+"""Networks inside an avatar: plain data, and the one place that runs them, by a fixed list of kinds.
+
+An avatar file names the kind of its network and never code. The code of a kind is a method's module `play`,
+imported when the first frame needs it: `deformer(network)` and `refiner(network)` check the tensors and
+return the function that runs per frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from headsplat.errors import HeadsplatError
+from headsplat.gaussians import Gaussians
+
+_HOMES = {
+    "gaussianhead": "headsplat.methods.gaussianhead.play",
+    "gagavatar": "headsplat.methods.gagavatar.play",
+}
+
+Deformer = Callable[[Gaussians, np.ndarray, np.ndarray, np.ndarray], Gaussians]
+Refiner = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network as an avatar carries it; compared by identity.
+
+    Attributes:
+        kind: which code runs it, a key of the fixed list.
+        config: JSON-serialisable settings of that code.
+        tensors: name to float16 or float32 array; names are letters, digits, dots, dashes and underscores.
+    """
+
+    kind: str
+    config: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+
+def known(kind: str) -> bool:
+    """Whether this version can run networks of this kind."""
+    return kind in _HOMES
+
+
+def deform(
+    network: Network, rest: Gaussians, weights: np.ndarray, transforms: np.ndarray, eye: np.ndarray
+) -> Gaussians:
+    """The Gaussians of one pose in the world, by the avatar's deformer.
+
+    Args:
+        network: the avatar's `deformer`.
+        rest: the avatar's N Gaussians at rest, which a kind may build on or not.
+        weights: (E,) expression weights in the avatar's order.
+        transforms: (J, 4, 4) `T_world_rest` of each joint of the avatar.
+        eye: (3,) where the camera is, metres, for colours that depend on the view.
+
+    Raises:
+        HeadsplatError: the network's tensors or settings are not what its kind needs.
+    """
+    return _prepared(network, "deformer")(rest, weights, transforms, eye)
+
+
+def refine(network: Network, image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """The colours of a rendered feature image, by the avatar's refiner.
+
+    Args:
+        network: the avatar's `refiner`.
+        image: (H, W, C) premultiplied features over zero.
+        alpha: (H, W) coverage 0..1.
+
+    Returns:
+        (H, W, 3) sRGB 0..1, straight: whoever draws lays it over a background with `alpha`.
+
+    Raises:
+        HeadsplatError: the network's tensors or settings are not what its kind needs.
+    """
+    return _prepared(network, "refiner")(image, alpha)
+
+
+_runners: WeakKeyDictionary[Network, dict[str, Callable[..., Any]]] = WeakKeyDictionary()
+
+
+def _prepared(network: Network, role: str) -> Callable[..., Any]:
+    """The function that runs a network, made once as long as the network lives."""
+    made = _runners.setdefault(network, {})
+    if role not in made:
+        if network.kind not in _HOMES:
+            raise HeadsplatError(
+                f"This avatar needs a network of kind {network.kind!r}, which this headsplat does not know; "
+                "update it with `pip install --upgrade headsplat`."
+            )
+        make = getattr(import_module(_HOMES[network.kind]), role, None)
+        if make is None:
+            raise HeadsplatError(
+                f"A network of kind {network.kind!r} cannot be a {role}; the file is damaged."
+            )
+        made[role] = make(network)
+    return made[role]
