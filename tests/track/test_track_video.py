@@ -9,7 +9,8 @@ from painted_head import paint
 from headsplat.data.video import VideoWriter
 from headsplat.errors import HeadsplatError
 from headsplat.motion import Motion, head_turn
-from headsplat.track.video import _fill, _without_spikes, track_parameters, track_video, with_blinks
+from headsplat.track.sequence import fill_gaps, without_spikes
+from headsplat.track.video import track_parameters, track_video, with_blinks
 
 pytest.importorskip("mediapipe")
 pytest.importorskip("scipy")
@@ -82,8 +83,9 @@ def test_no_face(tmp_path: Path) -> None:
 
 
 def test_gaps_are_filled_in_proportion() -> None:
-    known = [np.full((2, 2), 1.0), np.full((2, 2), 4.0)]
-    filled = _fill(known, np.array([False, True, False, False, True, False]))
+    known = np.full((6, 2, 2), np.nan)
+    known[1], known[4] = 1.0, 4.0
+    filled = fill_gaps(known, np.isfinite(known[:, 0, 0]))
     np.testing.assert_allclose(filled[:, 0, 0], [1, 1, 2, 3, 4, 4])
 
 
@@ -91,8 +93,8 @@ def test_spikes_go_and_movement_stays() -> None:
     smooth = np.sin(np.arange(40) / 5)[:, None] * np.ones((1, 3))
     spoiled = smooth.copy()
     spoiled[20] += 3
-    np.testing.assert_allclose(_without_spikes(smooth), smooth)
-    assert np.abs(_without_spikes(spoiled) - smooth).max() < 0.3
+    np.testing.assert_allclose(without_spikes(smooth), smooth)
+    assert np.abs(without_spikes(spoiled) - smooth).max() < 0.3
 
 
 def test_blinks_reach_one_only_when_lids_meet() -> None:

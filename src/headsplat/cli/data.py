@@ -1,4 +1,4 @@
-"""Verbs about files: info."""
+"""Verbs about files and recordings: track and info."""
 
 from __future__ import annotations
 
@@ -6,8 +6,55 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from headsplat.cli.app import app
-from headsplat.terminal import finish
+from headsplat.cli.app import Output, app
+from headsplat.terminal import Status, finish
+
+
+@app.command
+def track(
+    source: Positional[Path],
+    output: Output,
+    *,
+    face: int | None = None,
+    fps: float | None = None,
+    max_frames: int | None = None,
+    size: int = 512,
+    json: bool = False,
+) -> None:
+    """Turn a film of one person into a recording to learn from: pictures, mattes, poses and expressions.
+
+    A job that was stopped goes on where it was when it is started again.
+
+    Args:
+        source: a video, or a folder of pictures.
+        output: the folder to write.
+        face: which face, counted from the left, if there are several.
+        fps: frames per second to take; default all, and 25 for pictures.
+        max_frames: stop after so many frames.
+        size: side of the pictures, pixels.
+        json: print one machine-readable line last.
+    """
+    from headsplat.track.recording import Options, track_recording
+
+    options = Options(face=face, fps=fps, most=max_frames, size=size)
+    with Status("Following the face") as status:
+        done = track_recording(source, output, options, status)
+    unsure = len(done.low_confidence_frames)
+    facts = {
+        "output": str(output),
+        "frames": done.frames,
+        "landmark_error": round(done.landmark_error, 3),
+        "jitter": round(done.jitter, 3),
+        "low_confidence_frames": unsure,
+        "seconds": round(done.seconds, 2),
+    }
+    lines = [
+        f"{output}: {done.frames} frames, landmarks off by {done.landmark_error:.2f} % of the distance of "
+        f"the outer eye corners, jitter {done.jitter:.2f} %, in {done.seconds:.1f} s"
+    ]
+    if unsure:
+        lines.append(f"  {unsure} frames cannot be trusted; they are marked and will not be learned from")
+    finish(facts, "\n".join(lines), json)
 
 
 @app.command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,68 @@ _JUMP = 0.15
 """A change of the face's size between two frames by more than this share is a glitch."""
 
 
-def follow_face(frames: Iterable[np.ndarray], face: int | None = None) -> Iterator[np.ndarray | None]:
-    """Yield the points (478, 2) of one person in every frame, None where the face cannot be found.
+@dataclass(frozen=True)
+class Whereabouts:
+    """What a follower remembers from one frame to the next.
+
+    Attributes:
+        last: (478, 2) points where the face was last seen, or None before it ever was.
+        box: (x0, y0, x1, y1) part of the picture that is looked at.
+    """
+
+    last: np.ndarray | None = None
+    box: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+class Follower:
+    """Finds one person's face in frame after frame.
 
     The detector's tracking mode runs on a part of the picture that moves only when the face comes near its
     border, which keeps it calm; a lost or jumping face is looked for again in the whole frame.
+    """
+
+    def __init__(self, face: int | None = None, start: Whereabouts | None = None) -> None:
+        """Prepare to follow.
+
+        Args:
+            face: which face if the first frames show several, counted from the left.
+            start: where an earlier follower left off.
+        """
+        self.face, self.state = face, start or Whereabouts()
+        self._mesh = load_mesh(1, still=False)
+        self._fresh = True
+
+    def forget(self) -> None:
+        """Drop what the detector remembers beyond `state`, so that a follower started from `state` agrees."""
+        self._mesh.reset()
+        self._fresh = True
+
+    def look(self, pixels: np.ndarray) -> np.ndarray | None:
+        """The points (478, 2) in the next frame (H, W, 3) uint8 RGB, None where the face cannot be found.
+
+        Raises:
+            HeadsplatError: several faces and none chosen.
+        """
+        last, box = self.state.last, self.state.box
+        points = self._tracked(pixels, box) if last is not None else None
+        if points is None or last is None or _jumps(points, last):
+            points = _search(pixels, last, self.face)
+            if points is not None:
+                box = face_box(points, pixels.shape, _CROP)
+        elif not _well_inside(points, box):
+            box = face_box(points, pixels.shape, _CROP)
+        self.state = Whereabouts(points if points is not None else last, box)
+        return points
+
+    def _tracked(self, pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray | None:
+        if self._fresh:  # the first answer comes from a coarse box; the second, from the first, is steady
+            self._fresh = False
+            _first(self._mesh, pixels, box)
+        return _first(self._mesh, pixels, box)
+
+
+def follow_face(frames: Iterable[np.ndarray], face: int | None = None) -> Iterator[np.ndarray | None]:
+    """Yield the points (478, 2) of one person in every frame, None where the face cannot be found.
 
     Args:
         frames: (H, W, 3) uint8 RGB pictures of the same size.
@@ -29,19 +87,9 @@ def follow_face(frames: Iterable[np.ndarray], face: int | None = None) -> Iterat
     Raises:
         HeadsplatError: several faces and none chosen.
     """
-    mesh = load_mesh(1, still=False)
-    last: np.ndarray | None = None
-    box = (0, 0, 0, 0)
+    follower = Follower(face)
     for pixels in frames:
-        points = _first(mesh, pixels, box) if last is not None else None
-        if points is None or last is None or _jumps(points, last):
-            points = _search(pixels, last, face)
-            if points is not None:
-                box = face_box(points, pixels.shape, _CROP)
-        elif not _well_inside(points, box):
-            box = face_box(points, pixels.shape, _CROP)
-        last = points if points is not None else last
-        yield points
+        yield follower.look(pixels)
 
 
 def _first(mesh: Any, pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray | None:

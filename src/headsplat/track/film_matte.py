@@ -1,0 +1,117 @@
+"""Cut a person out of a film: one quick matte per frame that does not flicker."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headsplat.track import landmarks as lm
+from headsplat.track.matte import segment_person
+
+_RADIUS, _SMOOTHNESS = 6, 2e-3
+"""Of the guided filter: pixels at 512, and how strong an edge of the picture must be to become one of the
+matte (variance of colours 0..1)."""
+_STILL, _MOVED = 4.0, 16.0
+"""Mean change of a pixel's surroundings, 8-bit, below which it stood still and above which it moved."""
+_CALM = 0.35
+"""Weight of a new matte against the last one where the picture stood still."""
+_LOW, _HIGH = 0.12, 0.88
+"""The guided filter rarely reaches exactly 0 and 1: the ends are stretched to them."""
+_BLUR_WIDE, _BLUR_NARROW = 45, 5
+
+
+class FilmMatte:
+    """Mattes for frame after frame; `state` is all that it remembers.
+
+    The segmentation network answers each frame alone and flickers at the edges. Where the picture has not
+    changed the matte has not either, so the answers are averaged there over about the last three frames.
+    """
+
+    def __init__(self, state: dict[str, np.ndarray] | None = None) -> None:
+        """Start, or go on from the `state` of an earlier one."""
+        self.state = dict(state or {})
+
+    def cut(
+        self, pixels: np.ndarray, landmarks: np.ndarray, valid: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The next frame's opacity and own colours.
+
+        Args:
+            pixels: (H, W, 3) uint8.
+            landmarks: (478, 2) pixels.
+            valid: (H, W) bool, inside the source.
+
+        Returns:
+            alpha: (H, W) float32 0..1, zero where not valid.
+            foreground: (H, W, 3) float32 0..1.
+        """
+        import cv2
+
+        image = pixels.astype(np.float32) / 255
+        coarse = self._steady(pixels, segment_person(pixels))
+        guided = cv2.ximgproc.guidedFilter(image, coarse, _scaled(_RADIUS, coarse.shape), _SMOOTHNESS)
+        alpha = np.clip((guided - _LOW) / (_HIGH - _LOW), 0, 1)
+        # Far inside and outside the filter must not dig holes after colours; the network knows.
+        alpha = np.where(coarse > 0.98, 1, np.where(coarse < 0.02, 0, alpha))
+        alpha = (_one_person(alpha, landmarks) * valid).astype(np.float32)
+        return alpha, unmix(image, alpha)
+
+    def _steady(self, pixels: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+        """The coarse matte, averaged with earlier ones where the picture stands still."""
+        import cv2
+
+        small = cv2.GaussianBlur(pixels, (0, 0), _scaled(2, coarse.shape))
+        if self.state:
+            change = cv2.absdiff(small, self.state["picture"]).max(-1).astype(np.float32)
+            change = cv2.blur(change, (9, 9))
+            trust = _CALM + (1 - _CALM) * np.clip((change - _STILL) / (_MOVED - _STILL), 0, 1)
+            coarse = self.state["matte"] + trust * (coarse - self.state["matte"])
+        self.state = {"picture": small, "matte": coarse.astype(np.float32)}
+        return self.state["matte"]
+
+
+def unmix(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """The person's own colours where they mix with the backdrop.
+
+    Blur-fusion foreground estimation (Forte 2021, arXiv 2006.14970), twice: wide, then narrow.
+
+    Args:
+        image: (H, W, 3) float32 0..1.
+        alpha: (H, W) float32 0..1.
+
+    Returns:
+        (H, W, 3) float32 0..1.
+    """
+    foreground = backdrop = image
+    for width in (_BLUR_WIDE, _BLUR_NARROW):
+        foreground, backdrop = _blur_fusion(image, alpha, foreground, backdrop, width)
+    return foreground
+
+
+def _blur_fusion(
+    image: np.ndarray, alpha: np.ndarray, foreground: np.ndarray, backdrop: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One round: smooth both colours over their own side, then put the picture's mismatch on the person."""
+    import cv2
+
+    a = alpha[..., None]
+    share = cv2.blur(alpha, (width, width))[..., None]
+    fore = cv2.blur(foreground * a, (width, width)) / (share + 1e-5)
+    back = cv2.blur(backdrop * (1 - a), (width, width)) / (1 - share + 1e-5)
+    return np.clip(fore + a * (image - a * fore - (1 - a) * back), 0, 1), np.clip(back, 0, 1)
+
+
+def _one_person(alpha: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """The matte without islands that do not touch the person with this face."""
+    import cv2
+
+    mask = (alpha > 0.1).astype(np.uint8)
+    _, labels = cv2.connectedComponents(mask)
+    x, y = np.clip(landmarks[lm.NOSE_TIP].astype(int), 0, np.array(mask.shape[::-1]) - 1)
+    if not labels[y, x]:
+        return alpha
+    return alpha * cv2.dilate((labels == labels[y, x]).astype(np.uint8), np.ones((3, 3)))
+
+
+def _scaled(pixels: float, shape: tuple[int, ...]) -> int:
+    """A length given for 512 pixels, for a picture of this shape."""
+    return max(1, round(pixels * max(shape) / 512))
