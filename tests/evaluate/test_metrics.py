@@ -56,7 +56,7 @@ def test_ssim_at_one_pixel_by_hand(pair: tuple[np.ndarray, np.ndarray]) -> None:
     vx, vy = (window * (x - mx) ** 2).sum(), (window * (y - my) ** 2).sum()
     cov = (window * (x - mx) * (y - my)).sum()
     expected = (2 * mx * my + 1e-4) * (2 * cov + 9e-4) / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))
-    assert metrics.ssim_map(image, target)[row, column, channel] == pytest.approx(expected, abs=1e-10)
+    assert metrics.similarity(image, target).map[row, column, channel] == pytest.approx(expected, abs=1e-10)
 
 
 def test_ms_ssim_is_one_for_equals_and_falls_with_noise(pair: tuple[np.ndarray, np.ndarray]) -> None:

@@ -118,7 +118,7 @@ def test_the_tracked_head_is_brought_into_the_true_cameras(
     monkeypatch.setattr(truth, "EXPRESSIONS", {"jaw": {"jawOpen": 0.7}})
     truth.write_truth(tmp_path, people=1, seed=7, size=360)
     (case,) = build("novel", tmp_path).cases
-    stage = set_up(case, tmp_path)
+    stage = set_up(case, tmp_path, tmp_path / "kept")
     (source,) = stage.sources
     targets = {target.label: target for target in stage.targets}
     assert targets.keys() == {"yaw_p030", "yaw_p180", "jaw_000", "jaw_030"}

@@ -67,7 +67,7 @@ def evaluate(
         manifest: repeat the cases of this manifest.json.
         limit: at most so many people or clips, evenly spread; 0 for all.
         frames: pictures to judge per clip.
-        workers: processes; 0 for half of the cores.
+        workers: processes of one thread each; 0 for half of the cores.
         arcface: ONNX network for CSIM; default $HEADSPLAT_ARCFACE.
         json: print one machine-readable line last.
     """

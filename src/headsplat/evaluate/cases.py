@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -129,17 +128,6 @@ def shot_hash(data: Path, file: str, frame: int | None) -> str:
 def content_key(*parts: Any) -> str:
     """SHA-256 of JSON-serialisable parts, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def code_hash() -> str:
-    """SHA-256 of all code of this package: figures of other code are not taken from the cache."""
-    folder = Path(__file__).resolve().parents[1]
-    files = (
-        p for p in folder.rglob("*") if p.suffix in (".py", ".so", ".pyd", ".npz", ".csv", ".safetensors")
-    )
-    lines: Sequence[str] = [f"{p.relative_to(folder).as_posix()} {file_hash(p)}" for p in sorted(files)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @cache

@@ -32,7 +32,7 @@ def run_protocol(
     manifest: Path | None = None,
     limit: int = 0,
     frames: int = FRAMES,
-    workers: int = 1,
+    workers: int = 0,
     arcface: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Run, str]:
@@ -48,7 +48,7 @@ def run_protocol(
         manifest: repeat this manifest instead of looking for cases.
         limit: at most so many people or clips.
         frames: targets per clip.
-        workers: processes; 0 for half of the cores.
+        workers: processes of one thread each; 0 for half of the cores.
         arcface: ONNX file for CSIM.
         progress: called with cases done and their number.
 

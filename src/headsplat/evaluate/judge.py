@@ -145,6 +145,7 @@ def _judge_picture(
     outside = ~truth.valid[..., None]
     drawn = np.where(outside, np.float32(GREY), prediction.image)
     target = np.where(outside, np.float32(GREY), image)
+    similarity = metrics.similarity(drawn, target)
     if truth.points is None:
         names = ("face_psnr", "face_ssim", "mouth_psnr", "eyes_psnr")
         missing |= dict.fromkeys(names, "no face to see in the target")
@@ -152,15 +153,15 @@ def _judge_picture(
         masks = {k: m & truth.valid for k, m in regions(truth.points, truth.valid.shape).items()}
         for name, mask in masks.items():
             _put(scores, missing, f"{name}_psnr", metrics.psnr(drawn, target, mask))
-        _put(scores, missing, "face_ssim", metrics.ssim(drawn, target, masks["face"]))
+        _put(scores, missing, "face_ssim", similarity.mean(masks["face"]))
     if truth.seen is not None:
         person = (truth.alpha > 0.5) & truth.valid
         _put(scores, missing, "seen_psnr", metrics.psnr(drawn, target, person & truth.seen))
         _put(scores, missing, "unseen_psnr", metrics.psnr(drawn, target, person & ~truth.seen))
     _put(scores, missing, "psnr", metrics.psnr(drawn, target))
-    scores["ssim"] = metrics.ssim(drawn, target)
+    scores["ssim"] = similarity.mean()
     if min(target.shape[:2]) >= 176:
-        scores["ms_ssim"] = metrics.ms_ssim(drawn, target)
+        scores["ms_ssim"] = metrics.ms_ssim(drawn, target, similarity)
     else:
         missing["ms_ssim"] = "pictures under 176 pixels"
     scores["matte_iou"] = metrics.matte_iou(prediction.alpha, truth.alpha, truth.valid)

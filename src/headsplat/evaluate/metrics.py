@@ -6,8 +6,9 @@ Pictures are (H, W, 3) float arrays in 0..1; masks (H, W) are weights, 0 = ignor
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from headsplat.gaussians import axis_angle_to_matrix
 
@@ -34,28 +35,65 @@ def psnr(image: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) 
     return float(np.inf) if mean == 0 else float(-10 * np.log10(mean))
 
 
-def ssim(image: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Structural similarity (Wang et al. 2004), mean over channels and masked pixels; 1 for equal pictures.
+@dataclass(frozen=True)
+class Similarity:
+    """The two factors of structural similarity at every pixel, from which all its means are taken.
 
-    Without a mask a border of 5 pixels, where the window leaves the picture, does not count (as in
-    scikit-image); with one the mask alone decides.
+    Attributes:
+        luminance: (H, W, C) of the means in the window.
+        structure: (H, W, C) contrast and structure.
     """
-    full = ssim_map(image, target)
-    if mask is None:
-        return float(full[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS].mean())
-    return float(_mean(full.mean(-1), mask))
+
+    luminance: np.ndarray
+    structure: np.ndarray
+
+    @property
+    def map(self) -> np.ndarray:
+        """(H, W, C) structural similarity at every pixel."""
+        return self.luminance * self.structure
+
+    def mean(self, mask: np.ndarray | None = None) -> float:
+        """Mean over channels and pixels; 1 for equal pictures.
+
+        Without a mask (H, W) a border of 5 pixels, where the window leaves the picture, does not count (as
+        in scikit-image); with one the mask alone decides.
+        """
+        if mask is None:
+            return float(_inner(self.map).mean())
+        return float(_mean(self.map.mean(-1), mask))
 
 
-def ssim_map(image: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(H, W, C) structural similarity at every pixel."""
-    luminance, structure = _ssim_terms(image, target)
-    return luminance * structure
+def similarity(image: np.ndarray, target: np.ndarray) -> Similarity:
+    """Structural similarity (Wang et al. 2004) of pictures (H, W, C) at every pixel."""
+    import cv2
+
+    x, y = (np.ascontiguousarray(a, np.float64) for a in (image, target))
+    kernel = cv2.getGaussianKernel(2 * _RADIUS + 1, _SIGMA, cv2.CV_64F)
+
+    def blur(a: np.ndarray) -> np.ndarray:
+        return cv2.sepFilter2D(a, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT).reshape(a.shape)
+
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
+    return Similarity(luminance, (2 * covariance + _C2) / (var_x + var_y + _C2))
 
 
-def ms_ssim(image: np.ndarray, target: np.ndarray) -> float:
+def ssim(image: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Mean structural similarity of pictures (H, W, C): `Similarity.mean`."""
+    return similarity(image, target).mean(mask)
+
+
+def ms_ssim(image: np.ndarray, target: np.ndarray, finest: Similarity | None = None) -> float:
     """Multi-scale structural similarity (Wang et al. 2003), five scales, mean over channels.
 
     Pictures must be at least 176 pixels wide and high, so that the smallest scale still holds the window.
+
+    Args:
+        image: (H, W, C) in 0..1.
+        target: (H, W, C) in 0..1.
+        finest: their `similarity`, if it is known already.
 
     Raises:
         ValueError: smaller pictures.
@@ -65,10 +103,9 @@ def ms_ssim(image: np.ndarray, target: np.ndarray) -> float:
     x, y = image.astype(np.float64), target.astype(np.float64)
     product = np.ones(x.shape[-1])
     for scale, weight in enumerate(_MS_WEIGHTS):
-        luminance, structure = _ssim_terms(x, y)
-        inner = (slice(_RADIUS, -_RADIUS), slice(_RADIUS, -_RADIUS))
+        level = similarity(x, y) if scale or finest is None else finest
         last = scale == len(_MS_WEIGHTS) - 1
-        value = ((luminance * structure) if last else structure)[inner].mean((0, 1))
+        value = _inner(level.map if last else level.structure).mean((0, 1))
         product *= np.maximum(value, 0) ** weight
         x, y = _halve(x), _halve(y)
     return float(product.mean())
@@ -135,18 +172,9 @@ def cosine_similarity(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-def _ssim_terms(image: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W, C) luminance term and contrast-structure term of SSIM."""
-    x, y = image.astype(np.float64), target.astype(np.float64)
-
-    def blur(a: np.ndarray) -> np.ndarray:
-        return gaussian_filter(a, (_SIGMA, _SIGMA, 0), radius=(_RADIUS, _RADIUS, 0), mode="reflect")
-
-    mean_x, mean_y = blur(x), blur(y)
-    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
-    covariance = blur(x * y) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
-    return luminance, (2 * covariance + _C2) / (var_x + var_y + _C2)
+def _inner(a: np.ndarray) -> np.ndarray:
+    """The pixels whose window lies in the picture."""
+    return a[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
 
 
 def _halve(a: np.ndarray) -> np.ndarray:

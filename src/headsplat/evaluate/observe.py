@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 GREY = 0.38
 """Everything is judged over this even grey: a background is no merit of an avatar."""
 CROP_SIZE = 512
+PIXELS = ("image", "alpha", "foreground")
+"""What of a frame is rounded to 8 bits, so that it is the same before and after it is kept on disk."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,23 @@ def observe(data: Path, shots: Sequence[Shot], *, neighbours: bool = False) -> l
         for i in own:
             try:
                 out[i] = _observe_one(data, shots[i], pictures, neighbours)
-            except HeadsplatError as error:
-                out[i] = str(error)
+            except Exception as error:
+                out[i] = reason_of(error)
     return out
+
+
+def reason_of(error: Exception) -> str:
+    """A failure in a sentence: what the user is told, or for other errors what they are and where."""
+    if isinstance(error, HeadsplatError):
+        return str(error)
+    steps = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(steps[-1].filename).name}:{steps[-1].lineno}" if steps else "an unknown place"
+    return " ".join(f"{type(error).__name__} in {where}: {error}".split())
+
+
+def to_levels(values: np.ndarray) -> np.ndarray:
+    """0..1 as 8 bits."""
+    return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
 def _observe_one(data: Path, shot: Shot, pictures: dict[int, np.ndarray], neighbours: bool) -> Observed:
@@ -72,13 +88,14 @@ def _observe_one(data: Path, shot: Shot, pictures: dict[int, np.ndarray], neighb
     from headsplat.track.photo import warp
 
     if shot.frame is None:
-        return Observed(_track_file(data / shot.file))
+        return Observed(_rounded(track_photo(data / shot.file, size=CROP_SIZE)))
     if shot.file.endswith(".json"):
         path = data / shot.file
-        return Observed(_track_file(path.parent / read_views(path).views[shot.frame].picture))
+        picture = path.parent / read_views(path).views[shot.frame].picture
+        return Observed(_rounded(track_photo(picture, size=CROP_SIZE)))
     if shot.frame not in pictures:
         raise HeadsplatError(f"{shot.file} has no frame {shot.frame}; make the manifest anew.")
-    frame = track_photo(pictures[shot.frame], size=CROP_SIZE)
+    frame = _rounded(track_photo(pictures[shot.frame], size=CROP_SIZE))
     beside: list[np.ndarray | None] = [None, None]
     if neighbours:
         for k, number in enumerate((shot.frame - 1, shot.frame + 1)):
@@ -88,12 +105,10 @@ def _observe_one(data: Path, shot: Shot, pictures: dict[int, np.ndarray], neighb
     return Observed(frame, *beside)
 
 
-@lru_cache(maxsize=8)
-def _track_file(path: Path) -> Frame:
-    """Tracked once for the cases that follow each other with the same photo."""
-    from headsplat.track import track_photo
-
-    return track_photo(path, size=CROP_SIZE)
+def _rounded(frame: Frame) -> Frame:
+    return replace(
+        frame, **{name: to_levels(getattr(frame, name)).astype(np.float32) / 255 for name in PIXELS}
+    )
 
 
 def _video_frames(path: Path, numbers: set[int]) -> dict[int, np.ndarray]:

@@ -18,6 +18,8 @@ from headsplat.evaluate.observe import GREY, over_grey
 
 Maker = Callable[..., Avatar]
 """`headsplat.reconstruct.reconstruct`: a frame, a method's name and its options, to an avatar."""
+Made = dict[str, tuple[Avatar, float]]
+"""Avatars of the same sources by the written method, and the seconds that each took."""
 BASELINES = ("copy", "warp", "warp-fit")
 _KINDS: dict[str, Callable[[str], Any]] = {"refine": int, "gaussians": str, "weights": str, "flame": str}
 
@@ -120,13 +122,18 @@ class Predictor:
     seconds: float
 
 
-def prepare(method: Method, sources: Sequence[Source], make: Maker) -> Predictor:
+def prepare(method: Method, sources: Sequence[Source], make: Maker, made: Made) -> Predictor:
     """Let a method see its sources. Methods that take one photo are given the first.
+
+    Args:
+        method: who.
+        sources: what it sees.
+        make: makes avatars.
+        made: avatars of the same sources, which are not made again; a new one is added.
 
     Raises:
         HeadsplatError: the method failed, or its avatar is not driven by the free head's expressions.
     """
-    start = perf_counter()
     match method.name:
         case "copy":
             return Predictor(lambda goal: _copy(sources, goal), 0.0)
@@ -135,8 +142,12 @@ def prepare(method: Method, sources: Sequence[Source], make: Maker) -> Predictor
         case "warp-fit":
             return Predictor(lambda goal: _warp_fit(sources, goal), 0.0)
         case name:
-            avatar = make(sources[0].frame, name, **dict(method.options))
-            return Predictor(lambda goal: draw_avatar(avatar, goal.pose), perf_counter() - start)
+            if str(method) not in made:
+                start = perf_counter()
+                avatar = make(sources[0].frame, name, **dict(method.options))
+                made[str(method)] = avatar, perf_counter() - start
+            avatar, seconds = made[str(method)]
+            return Predictor(lambda goal: draw_avatar(avatar, goal.pose), seconds)
 
 
 def draw_avatar(avatar: Avatar, pose: Frame) -> Prediction:
@@ -146,6 +157,7 @@ def draw_avatar(avatar: Avatar, pose: Frame) -> Prediction:
         HeadsplatError: the avatar has none of ARKit's expressions.
     """
     from headsplat.head.free import load_free_head
+    from headsplat.networks import refine
     from headsplat.raster import rasterize
 
     model = load_free_head()
@@ -154,9 +166,12 @@ def draw_avatar(avatar: Avatar, pose: Frame) -> Prediction:
     if not weights:
         raise HeadsplatError("This avatar has none of the ARKit expressions that the protocols drive by.")
     rotations = dict(zip(model.joint_names, pose.rotations, strict=True))
-    moved = avatar.animate(
-        weights, {name: r for name, r in rotations.items() if name in avatar.joints}, pose.T_world_root
-    )
+    rotations = {name: r for name, r in rotations.items() if name in avatar.joints}
+    moved = avatar.animate(weights, rotations, pose.T_world_root, pose.camera)
+    if avatar.refiner is not None:
+        drawn = rasterize(moved, pose.camera, depth=False)
+        color, alpha = refine(avatar.refiner, drawn.image, drawn.alpha), drawn.alpha[..., None]
+        return Prediction(np.clip(color * alpha + GREY * (1 - alpha), 0, 1), drawn.alpha)
     drawn = rasterize(moved, pose.camera, background=GREY, depth=False)
     return Prediction(np.clip(drawn.image, 0, 1), drawn.alpha)
 

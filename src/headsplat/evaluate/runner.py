@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,19 +12,24 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headsplat.errors import HeadsplatError
-from headsplat.evaluate.cases import Case, Manifest, code_hash, content_key
+from headsplat.evaluate.cases import Case, Manifest, Shot, content_key, file_hash
+from headsplat.evaluate.dependencies import code_hash
 from headsplat.evaluate.networks import Networks
-from headsplat.evaluate.predict import Maker, Method
+from headsplat.evaluate.predict import BASELINES, Made, Maker, Method
 from headsplat.files import writing
 
+if TYPE_CHECKING:
+    from headsplat.evaluate.trial import Answer, Stage
+
+_JUDGING = "headsplat.evaluate.trial"
 TILE = 256
 """Side of a picture in a strip, pixels."""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_THREADS = "OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS NUMBA_NUM_THREADS HEADSPLAT_THREADS".split()
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def evaluate(
     make: Maker,
     networks: Networks,
     *,
-    workers: int = 1,
+    workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
     """Evaluate methods on all cases; what the folder already holds for the same content is not done again.
@@ -63,7 +69,8 @@ def evaluate(
         folder: of the run; kept if it exists.
         make: makes avatars; a function that other processes can import by name.
         networks: for LPIPS and CSIM.
-        workers: processes; 1 works in this one.
+        workers: processes of one thread each, whose figures do not depend on how many they are; 0 works in
+            this process, with the threads that it has.
         progress: called with the number of cases done and their total.
 
     Raises:
@@ -72,24 +79,25 @@ def evaluate(
     manifest.check_files(data)
     _claim(folder, manifest)
     tell = progress or (lambda done, total: None)
-    keys = [[(m, _key(case, m, networks)) for m in methods] for case in manifest.cases]
+    keys = [[(m, _key(case, m, networks, make)) for m in methods] for case in manifest.cases]
     missing = [[(m, key) for m, key in row if not _result_path(folder, key).exists()] for row in keys]
-    tasks = [
-        (case, data, row, folder, make, networks)
-        for case, row in zip(manifest.cases, missing, strict=True)
-        if row
-    ]
+    # Cases with the same sources follow each other in one process, which makes their avatars once.
+    groups: dict[tuple[Shot, ...], list[tuple[Case, list[tuple[Method, str]]]]] = {}
+    for case, row in zip(manifest.cases, missing, strict=True):
+        if row:
+            groups.setdefault(case.sources, []).append((case, row))
     total = len(manifest.cases)
-    done = total - len(tasks)
+    done = total - sum(map(len, groups.values()))
     tell(done, total)
-    for _ in _in_parallel(tasks, min(workers, len(tasks))):
-        done += 1
+    tasks = [(group, data, folder, make, networks) for group in groups.values()]
+    for finished in _in_parallel(tasks, min(workers, len(tasks))):
+        done += finished
         tell(done, total)
     described = {
         "protocol": manifest.protocol,
         "methods": [str(m) for m in methods],
         "networks": networks.identity(),
-        "code": code_hash(),
+        "code": code_hash(_JUDGING),
         "results": [key for row in keys for _, key in row],
     }
     with writing(folder / "run.json") as temporary:
@@ -97,9 +105,9 @@ def evaluate(
     return load_run(folder)
 
 
-def _in_parallel(tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[None]:
-    """Work off the tasks, in this process if one worker is enough; yields after each."""
-    if workers <= 1:
+def _in_parallel(tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[int]:
+    """Work off the tasks; yields after each the number of cases that it held."""
+    if workers == 0:
         for task in tasks:
             yield _work(*task)
         return
@@ -143,22 +151,31 @@ def scores_only(run: Run) -> list[dict[str, Any]]:
 
 
 def _work(
-    case: Case,
+    group: Sequence[tuple[Case, Sequence[tuple[Method, str]]]],
     data: Path,
-    methods: Sequence[tuple[Method, str]],
     folder: Path,
     make: Maker,
     networks: Networks,
-) -> None:
-    """Evaluate some methods on one case and write their results by key, the picture before the figures."""
+) -> int:
+    """Evaluate some methods on cases with the same sources; returns the number of cases."""
     from headsplat.evaluate.trial import answers
 
-    given, stage = answers(case, data, [m for m, _ in methods], make, networks)
+    made: Made = {}
+    for case, methods in group:
+        given, stage = answers(case, data, folder / "tracked", [m for m, _ in methods], make, networks, made)
+        _write_results(folder, case, stage, [key for _, key in methods], given)
+    return len(group)
+
+
+def _write_results(
+    folder: Path, case: Case, stage: Stage | None, keys: Sequence[str], given: Sequence[Answer]
+) -> None:
+    """Write the results of a case by key, the picture before the figures."""
     shown = content_key(asdict(case))
     if stage is not None:
         source = stage.sources[0].image
         _write_strip(folder / "pictures" / f"{shown}.jpg", [source, *(t.shown for t in stage.targets)])
-    for (_, key), answer in zip(methods, given, strict=True):
+    for key, answer in zip(keys, given, strict=True):
         if answer.pictures:
             _write_strip(folder / "pictures" / f"{key}.jpg", answer.pictures)
         result = {
@@ -192,16 +209,17 @@ def _write_strip(path: Path, pictures: Sequence[np.ndarray | None]) -> None:
         write_image(temporary, np.concatenate(tiles, 1), quality=88)
 
 
-def _key(case: Case, method: Method, networks: Networks) -> str:
-    """What a result depends on; the figures of the baselines too depend on the tracker, so on all code."""
+def _key(case: Case, method: Method, networks: Networks, make: Maker) -> str:
+    """What a result depends on: the case, the files, and all code that tracks, judges and makes avatars."""
     files = {key: _needed_file(value) for key, value in method.options if key in ("weights", "flame")}
-    return content_key(asdict(case), str(method), files, networks.identity(), code_hash())
+    code = [code_hash(_JUDGING)]
+    if method.name not in BASELINES:
+        code += [code_hash(f"headsplat.methods.{method.name}"), file_hash(Path(inspect.getfile(make)))]
+    return content_key(asdict(case), str(method), files, networks.identity(), code)
 
 
 def _needed_file(path: str) -> str:
     """SHA-256 of a file that a method needs; a folder counts by its name only."""
-    from headsplat.evaluate.cases import file_hash
-
     return file_hash(Path(path)) if Path(path).is_file() else f"folder {path}"
 
 

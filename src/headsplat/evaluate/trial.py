@@ -21,14 +21,15 @@ from headsplat.evaluate.observe import (
     Observed,
     drive_frame,
     find_points,
-    observe,
     over_grey,
     read_points,
+    reason_of,
     same_lens,
 )
 from headsplat.evaluate.peak import megabytes
 from headsplat.evaluate.predict import (
     Goal,
+    Made,
     Maker,
     Method,
     Prediction,
@@ -37,6 +38,7 @@ from headsplat.evaluate.predict import (
     head_points,
     prepare,
 )
+from headsplat.evaluate.store import observe_once
 from headsplat.evaluate.views import ViewSet, camera_through, read_views
 from headsplat.gaussians import axis_angle_to_matrix
 from headsplat.track import landmarks as lm
@@ -91,32 +93,37 @@ class Stage:
     skipped: dict[str, str]
 
 
-def set_up(case: Case, data: Path) -> Stage:
+def set_up(case: Case, data: Path, kept: Path) -> Stage:
     """Observe all pictures of a case.
+
+    Args:
+        case: its pictures and protocol.
+        data: folder that they are relative to.
+        kept: folder for what tracking finds.
 
     Raises:
         HeadsplatError: the first source shows no usable face, or no target does.
     """
-    stage = _set_up_views(case, data) if case.protocol == "novel" else _set_up_faces(case, data)
+    stage = (_set_up_views if case.protocol == "novel" else _set_up_faces)(case, data, kept)
     if not stage.targets:
         raise HeadsplatError(f"No target can be used: {next(iter(stage.skipped.values()))}")
     return stage
 
 
-def answer(stage: Stage, method: Method, make: Maker, networks: Networks) -> Answer:
+def answer(stage: Stage, method: Method, make: Maker, networks: Networks, made: Made) -> Answer:
     """Let one method answer all targets of a case, and judge it. What it fails at is written down."""
     try:
-        predictor = prepare(method, stage.sources, make)
-    except HeadsplatError as error:
-        return Answer(str(method), [], str(error), {}, [])
+        predictor = prepare(method, stage.sources, make, made)
+    except Exception as error:
+        return Answer(str(method), [], reason_of(error), {}, [])
     rows, pictures, seconds = [], [], 0.0
     for target in stage.targets:
         start = perf_counter()
-        prediction = predictor.draw(target.goal)
+        prediction = _drawn(predictor, target.goal)
         seconds += perf_counter() - start
-        pictures.append(None if prediction is None else prediction.image)
-        if prediction is None:
-            verdict = Verdict({}, {"all": "the method needs the target's face points"}, None)
+        pictures.append(None if isinstance(prediction, str) else prediction.image)
+        if isinstance(prediction, str):
+            verdict = Verdict({}, {"all": prediction}, None)
         else:
             verdict = judge(prediction, target.truth, networks)
             verdict = _with_jitter(verdict, predictor, target)
@@ -136,21 +143,25 @@ def answer(stage: Stage, method: Method, make: Maker, networks: Networks) -> Ans
     return Answer(str(method), rows, None, cost, pictures)
 
 
-def _set_up_faces(case: Case, data: Path) -> Stage:
+def _set_up_faces(case: Case, data: Path, kept: Path) -> Stage:
     """Sources and targets that are photos or frames with a face to track."""
-    source_seen = observe(data, case.sources)
+    source_seen = observe_once(data, case.sources, kept)
     first = source_seen[0]
     if isinstance(first, str):
         raise HeadsplatError(first)
     frames = [seen.frame for seen in source_seen if isinstance(seen, Observed)]
     skipped, targets = {}, []
     driver: Frame | None = None
-    for shot, seen in zip(case.targets, observe(data, case.targets, neighbours=case.neighbours), strict=True):
+    observed = observe_once(data, case.targets, kept, neighbours=case.neighbours)
+    for shot, seen in zip(case.targets, observed, strict=True):
         if isinstance(seen, str):
             skipped[shot.label] = seen
             continue
         driver = driver or seen.frame
-        targets.append(_face_target(case, shot, seen, frames[0], driver))
+        try:
+            targets.append(_face_target(case, shot, seen, frames[0], driver))
+        except Exception as error:
+            skipped[shot.label] = reason_of(error)
     return Stage([Source.of_frame(frame) for frame in frames], targets, skipped)
 
 
@@ -192,9 +203,9 @@ def _face_target(case: Case, shot: Shot, seen: Observed, source: Frame, driver: 
     )
 
 
-def _set_up_views(case: Case, data: Path) -> Stage:
+def _set_up_views(case: Case, data: Path, kept: Path) -> Stage:
     """Sources and targets that are views from known cameras."""
-    seen = observe(data, case.sources)[0]
+    seen = observe_once(data, case.sources, kept)[0]
     if isinstance(seen, str):
         raise HeadsplatError(seen)
     path = data / case.sources[0].file
@@ -285,7 +296,7 @@ def _with_jitter(verdict: Verdict, predictor: Predictor, target: Target) -> Verd
     reason = "frames do not follow each other" if not target.beside else None
     drawn: list[np.ndarray | None] = [verdict.points]
     if target.beside:
-        drawn = [*(_points_of(predictor.draw(goal), points) for goal, points in target.beside)]
+        drawn = [*(_points_of(_drawn(predictor, goal), points) for goal, points in target.beside)]
         drawn.insert(1, verdict.points)
         if any(points is None for points in drawn):
             reason = "no face found in one of three results"
@@ -302,16 +313,40 @@ def _with_jitter(verdict: Verdict, predictor: Predictor, target: Target) -> Verd
     return Verdict(scores, missing, verdict.points)
 
 
-def _points_of(prediction: Prediction | None, near: np.ndarray) -> np.ndarray | None:
-    return None if prediction is None else find_points(prediction.image, near)
+def _points_of(prediction: Prediction | str, near: np.ndarray) -> np.ndarray | None:
+    return None if isinstance(prediction, str) else find_points(prediction.image, near)
+
+
+def _drawn(predictor: Predictor, goal: Goal) -> Prediction | str:
+    """The method's picture, or why there is none."""
+    try:
+        return predictor.draw(goal) or "the method needs the target's face points"
+    except Exception as error:
+        return reason_of(error)
 
 
 def answers(
-    case: Case, data: Path, methods: Sequence[Method], make: Maker, networks: Networks
+    case: Case,
+    data: Path,
+    kept: Path,
+    methods: Sequence[Method],
+    make: Maker,
+    networks: Networks,
+    made: Made,
 ) -> tuple[list[Answer], Stage | None]:
-    """All methods in one case; without a usable source they all fail for the same reason."""
+    """All methods in one case; without a usable source they all fail for the same reason.
+
+    Args:
+        case: what is asked.
+        data: folder that its pictures are relative to.
+        kept: folder for what tracking finds.
+        methods: who answers.
+        make: makes avatars.
+        networks: for LPIPS and CSIM.
+        made: avatars of earlier cases with the same sources; those of this case are added.
+    """
     try:
-        stage = set_up(case, data)
-    except HeadsplatError as error:
-        return [Answer(str(method), [], str(error), {}, []) for method in methods], None
-    return [answer(stage, method, make, networks) for method in methods], stage
+        stage = set_up(case, data, kept)
+    except Exception as error:
+        return [Answer(str(method), [], reason_of(error), {}, []) for method in methods], None
+    return [answer(stage, method, make, networks, made) for method in methods], stage

@@ -1,0 +1,74 @@
+"""Tracked shots kept on disk by their content, so that a run goes on without tracking them again."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headsplat.camera import Camera
+from headsplat.clip import Frame
+from headsplat.evaluate.cases import Shot, content_key
+from headsplat.evaluate.dependencies import code_hash
+from headsplat.evaluate.observe import PIXELS, Observed, observe, to_levels
+from headsplat.files import writing
+
+
+def observe_once(
+    data: Path, shots: Sequence[Shot], folder: Path, *, neighbours: bool = False
+) -> list[Observed | str]:
+    """What `observe` says of shots; it is asked only for those that the folder does not hold yet.
+
+    Args:
+        data: the folder that shots are relative to.
+        shots: pictures and frames of videos.
+        folder: where tracked shots are kept.
+        neighbours: as for `observe`.
+    """
+    files = [folder / f"{_key(shot, neighbours)}.npz" for shot in shots]
+    out = [_read(file) for file in files]
+    missing = [i for i, known in enumerate(out) if known is None]
+    seen = observe(data, [shots[i] for i in missing], neighbours=neighbours)
+    for i, new in zip(missing, seen, strict=True):
+        _write(files[i], new)
+        out[i] = new
+    return [known for known in out if known is not None]
+
+
+def _key(shot: Shot, neighbours: bool) -> str:
+    return content_key(shot.sha256, shot.frame, neighbours, code_hash(__name__))
+
+
+def _write(path: Path, seen: Observed | str) -> None:
+    if isinstance(seen, str):
+        arrays: dict[str, Any] = {"refused": np.array(seen)}
+    else:
+        arrays = {field.name: getattr(seen.frame, field.name) for field in fields(Frame)}
+        camera: Camera = arrays.pop("camera")
+        arrays |= {"viewmat": camera.viewmat, "K": camera.K, "size": [camera.width, camera.height]}
+        arrays |= {name: to_levels(arrays[name]) for name in PIXELS}
+        beside = {"before": seen.before, "after": seen.after}
+        arrays |= {name: points for name, points in beside.items() if points is not None}
+    with writing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _read(path: Path) -> Observed | str | None:
+    """What was kept; None if nothing was, or the file is damaged."""
+    try:
+        with np.load(path) as archive:
+            arrays: dict[str, Any] = dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    if "refused" in arrays:
+        return str(arrays["refused"])
+    before, after = arrays.pop("before", None), arrays.pop("after", None)
+    width, height = arrays.pop("size").tolist()
+    camera = Camera(arrays.pop("viewmat"), arrays.pop("K"), width, height)
+    arrays |= {name: arrays[name].astype(np.float32) / 255 for name in PIXELS}
+    arrays |= {name: arrays[name].item() for name in ("confidence", "landmark_error", "source")}
+    return Observed(Frame(camera=camera, **arrays), before, after)
