@@ -91,7 +91,7 @@ class Avatar:
         method: the method that made it.
         source: SHA-256 of the source, or "".
         info: free, JSON-serialisable.
-        deformer: network that makes the Gaussians of each pose; without one the rig does.
+        deformer: network that changes the Gaussians of each pose between blendshapes and skin.
         refiner: network that turns a rendered feature image into a picture; without one features are RGB.
     """
 
@@ -204,7 +204,7 @@ class Avatar:
     ) -> Gaussians:
         """The Gaussians in one pose: blendshapes, then linear blend skinning of centres and rotations.
 
-        An avatar with a deformer runs that instead.
+        A deformer changes the Gaussians between the two.
 
         Args:
             expression: weights by name, or (E,) in the avatar's order.
@@ -212,11 +212,20 @@ class Avatar:
             root: (4, 4) `T_world_root`.
             camera: who looks, for deformers whose colours depend on it; default a camera in front.
         """
-        w, rest, n = self.weights(expression), self.gaussians, len(self)
+        w, moves = self.weights(expression), bool(rotations) or root is not None
+        shaped = self._blend(w)
         if self.deformer is not None:
             eye = self.view_target + np.array([0, 0, 3.1 * self.view_height])
             eye = eye if camera is None else camera.position
-            return deform(self.deformer, rest, w, self.joint_transforms(rotations, root), eye)
+            shaped = deform(self.deformer, shaped, w, self.joint_transforms(rotations, root), eye)
+        if not moves:
+            return shaped
+        means, quats = self._skin(shaped.means, shaped.quats, self.joint_transforms(rotations, root))
+        return Gaussians(means, quats, shaped.scales, shaped.opacities, shaped.features)
+
+    def _blend(self, w: np.ndarray) -> Gaussians:
+        """The Gaussians at rest with the changes of (E,) expression weights."""
+        rest, n = self.gaussians, len(self)
         means = rest.means + self.expression_means.blend(w, n)
         quats, scales, features, opacities = rest.quats, rest.scales, rest.features, rest.opacities
         if self.expression_frames is not None and w.any():
@@ -231,8 +240,6 @@ class Avatar:
             if features.shape[1] == 3:
                 features = np.clip(features, 0, 1)
             opacities = np.clip(opacities + change[:, -1], 0, 1)
-        if rotations or root is not None:
-            means, quats = self._skin(means, quats, self.joint_transforms(rotations, root))
         return Gaussians(means, quats, scales, opacities, features)
 
     def _skin(

@@ -50,14 +50,18 @@ def known(kind: str) -> bool:
 def deform(
     network: Network, rest: Gaussians, weights: np.ndarray, transforms: np.ndarray, eye: np.ndarray
 ) -> Gaussians:
-    """The Gaussians of one pose in the world, by the avatar's deformer.
+    """The Gaussians of one pose before skinning, by the avatar's deformer.
 
     Args:
         network: the avatar's `deformer`.
-        rest: the avatar's N Gaussians at rest, which a kind may build on or not.
+        rest: the avatar's N Gaussians after the blendshapes of its rig, in rest space; a kind may build on
+            them or not.
         weights: (E,) expression weights in the avatar's order.
         transforms: (J, 4, 4) `T_world_rest` of each joint of the avatar.
-        eye: (3,) where the camera is, metres, for colours that depend on the view.
+        eye: (3,) where the camera is in the world, metres, for colours that depend on the view.
+
+    Returns:
+        N Gaussians in rest space; the avatar's skin then takes them to the world.
 
     Raises:
         HeadsplatError: the network's tensors or settings are not what its kind needs.
