@@ -111,9 +111,42 @@ def test_lpips_is_the_published_formula(tmp_path: Path) -> None:
         assert (lpips.distance(a, a) == 0).all()
 
 
+def test_lpips_on_alexnet_is_the_published_formula(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    convolutions = {0: (3, 64, 11, 4, 2), 3: (64, 192, 5, 1, 2), 6: (192, 384, 3, 1, 1),
+                    8: (384, 256, 3, 1, 1), 10: (256, 256, 3, 1, 1)}  # fmt: skip
+    layers: list[torch.nn.Module] = []
+    for i, (into, out, *rest) in convolutions.items():
+        layers += [torch.nn.MaxPool2d(3, 2)] if i in (3, 6) else []
+        layers += [torch.nn.Conv2d(into, out, *rest), torch.nn.ReLU()]
+    alexnet = torch.nn.Sequential(*layers)
+    torch.save({f"features.{k}": v for k, v in alexnet.state_dict().items()}, tmp_path / "alexnet.pth")
+    lins = {f"lin{k}.model.1.weight": torch.rand(1, c, 1, 1) for k, c in enumerate((64, 192, 384, 256, 256))}
+    torch.save(lins, tmp_path / "lin.pth")
+    lpips = losses.perceptual(tmp_path / "alexnet.pth", tmp_path / "lin.pth")
+    assert lpips.name == "LPIPS (AlexNet)"
+    a, b = pair(4, (2, 67, 80, 3))
+
+    def features(x: torch.Tensor) -> list[torch.Tensor]:
+        x = 2 * x.permute(0, 3, 1, 2) - 1 - torch.tensor([-0.030, -0.088, -0.188])[:, None, None]
+        x = x / torch.tensor([0.458, 0.448, 0.450])[:, None, None]
+        kept = []
+        for layer in alexnet:
+            x = layer(x)
+            if isinstance(layer, torch.nn.ReLU):
+                kept.append(F.normalize(x, dim=1))
+        return kept
+
+    with torch.no_grad():
+        expected = torch.zeros(2)
+        for k, (fa, fb) in enumerate(zip(features(a), features(b), strict=True)):
+            expected += ((fa - fb) ** 2 * lins[f"lin{k}.model.1.weight"]).sum(1).mean((1, 2))
+        torch.testing.assert_close(lpips.distance(a, b), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_the_substitute_says_that_it_is_one(tmp_path: Path) -> None:
     assert "substitute" in losses.perceptual().name
-    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "half.pth")
+    torch.save({"features.0.weight": torch.zeros(1, 3, 3, 3)}, tmp_path / "half.pth")
     with pytest.raises(HeadsplatError, match=r"features\.0\.bias"):
         losses.perceptual(tmp_path / "half.pth")
     (tmp_path / "text.pth").write_text("nothing")

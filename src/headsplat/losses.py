@@ -77,35 +77,37 @@ class Perceptual(NamedTuple):
 
 
 def perceptual(
-    vgg: str | os.PathLike[str] | None = None, linear: str | os.PathLike[str] | None = None
+    network: str | os.PathLike[str] | None = None, linear: str | os.PathLike[str] | None = None
 ) -> Perceptual:
     """LPIPS where the weights are at hand, and an honest substitute otherwise.
 
     Args:
-        vgg: VGG-16 trained on ImageNet, under torchvision's names, as .safetensors or .pth.
+        network: VGG-16 or AlexNet trained on ImageNet, under torchvision's names, as .safetensors or .pth.
         linear: the linear layers of LPIPS ("lin0.model.1.weight", ...); without them channels count alike.
 
     Returns:
-        Without `vgg`, the distance of a Laplacian pyramid (`pyramid_distance`).
+        Without `network`, the distance of a Laplacian pyramid (`pyramid_distance`).
 
     Raises:
         HeadsplatError: a file cannot be read or lacks a layer.
     """
-    if vgg is None:
+    if network is None:
         return Perceptual("Laplacian pyramid (substitute for LPIPS: no VGG weights given)", pyramid_distance)
-    state = _read_state(Path(vgg))
-    convolutions = {
-        i: tuple(_take(state, vgg, f"features.{i}.{n}") for n in ("weight", "bias")) for i in _VGG
+    state = _read_state(Path(network))
+    layout = _ALEXNET if _take(state, network, "features.0.weight").shape[-1] == 11 else _VGG
+    weights = {
+        i: tuple(_take(state, network, f"features.{i}.{n}") for n in ("weight", "bias"))
+        for i, *_ in layout.convolutions
     }
     lins: list[Tensor] = []
-    name = "VGG-16 features, all channels alike"
+    name = f"{layout.name} features, all channels alike"
     if linear is not None:
-        name, found = "LPIPS (VGG-16)", _read_state(Path(linear))
-        lins = [_take(found, linear, f"lin{k}.model.1.weight").flatten() for k in range(len(_STAGE_ENDS))]
+        name, found = f"LPIPS ({layout.name})", _read_state(Path(linear))
+        lins = [_take(found, linear, f"lin{k}.model.1.weight").flatten() for k in range(len(layout.stages))]
 
     def distance(images: Tensor, targets: Tensor) -> Tensor:
         total = images.new_zeros(len(images))
-        pairs = zip(_vgg_stages(images, convolutions), _vgg_stages(targets, convolutions), strict=True)
+        pairs = zip(_stages(images, layout, weights), _stages(targets, layout, weights), strict=True)
         for k, (a, b) in enumerate(pairs):
             a, b = (x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in (a, b))
             weight = lins[k].to(a) if lins else a.new_full((a.shape[1],), 1 / a.shape[1])
@@ -129,22 +131,45 @@ def pyramid_distance(images: Tensor, targets: Tensor, levels: int = 4) -> Tensor
     return total + rest.abs().mean((1, 2, 3))
 
 
-_VGG = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-"""Convolutions of VGG-16 by their place in torchvision's list of layers."""
-_STAGE_ENDS = (2, 7, 14, 21, 28)
+class _Layout(NamedTuple):
+    """The convolutions of a network: (place in torchvision's list of layers, stride, padding).
+
+    The activations after those in `stages` are compared; a maximum over `pool` pixels comes before those in
+    `pooled`.
+    """
+
+    name: str
+    convolutions: tuple[tuple[int, int, int], ...]
+    stages: tuple[int, ...]
+    pooled: tuple[int, ...]
+    pool: int
 
 
-def _vgg_stages(images: Tensor, convolutions: dict[int, tuple[Tensor, ...]]) -> list[Tensor]:
-    """Activations after the last convolution of each of VGG's five stages, of (B, H, W, 3) images."""
+_VGG = _Layout(
+    "VGG-16",
+    tuple((i, 1, 1) for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)),
+    (2, 7, 14, 21, 28),
+    (5, 10, 17, 24),
+    2,
+)
+_ALEXNET = _Layout(
+    "AlexNet", ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1)), (0, 3, 6, 8, 10), (3, 6), 3
+)
+
+
+def _stages(images: Tensor, layout: _Layout, weights: dict[int, tuple[Tensor, ...]]) -> list[Tensor]:
+    """Activations of (B, H, W, 3) images that a layout compares."""
     shift = images.new_tensor([-0.030, -0.088, -0.188])
     scale = images.new_tensor([0.458, 0.448, 0.450])
     x = ((2 * images - 1 - shift) / scale).movedim(-1, 1)
     stages = []
-    for i, (weight, bias) in convolutions.items():
-        x = F.relu(F.conv2d(x, weight.to(x), bias.to(x), padding=1))
-        if i in _STAGE_ENDS:
+    for i, stride, padding in layout.convolutions:
+        if i in layout.pooled:
+            x = F.max_pool2d(x, layout.pool, 2)
+        weight, bias = weights[i]
+        x = F.relu(F.conv2d(x, weight.to(x), bias.to(x), stride=stride, padding=padding))
+        if i in layout.stages:
             stages.append(x)
-            x = F.max_pool2d(x, 2)
     return stages
 
 
@@ -166,6 +191,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 def _take(state: dict[str, Tensor], path: str | os.PathLike[str], key: str) -> Tensor:
     if key not in state:
         raise HeadsplatError(
-            f"{path} has no {key}; give VGG-16 under torchvision's names, or LPIPS's layers."
+            f"{path} has no {key}; give VGG-16 or AlexNet under torchvision's names, or LPIPS's layers."
         )
     return state[key].float()

@@ -16,7 +16,7 @@ from headsplat.track import landmarks as lm
 
 pytest.importorskip("mediapipe")
 
-NETWORKS = Networks(lpips=False)
+NETWORKS = Networks()
 
 
 def photograph(expression: dict[str, float], yaw: float = 0.0) -> np.ndarray:

@@ -27,7 +27,7 @@ from synthetic import make_avatar
 
 pytest.importorskip("mediapipe")
 
-NETWORKS = Networks(lpips=False)
+NETWORKS = Networks()
 METHODS = [Method.parse(text) for text in ("copy", "warp", "egg")]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from headsplat.clip import Frame
 from headsplat.evaluate import metrics
-from headsplat.evaluate.networks import Networks, lpips, why_no_lpips
+from headsplat.evaluate.networks import Networks
 from headsplat.evaluate.observe import GREY, Reading, find_points, read_points
 from headsplat.evaluate.predict import Prediction
 from headsplat.track import landmarks as lm
@@ -95,7 +95,7 @@ def judge(prediction: Prediction, truth: Truth, networks: Networks) -> Verdict:
         picture = ("face_psnr face_ssim mouth_psnr eyes_psnr psnr ssim ms_ssim lpips matte_iou akd").split()
         missing |= dict.fromkeys(picture, "another person's motion has no true picture")
     else:
-        _judge_picture(prediction, truth, truth.image, scores, missing)
+        _judge_picture(prediction, truth, truth.image, networks, scores, missing)
     if truth.seen is None:
         missing |= dict.fromkeys(("seen_psnr", "unseen_psnr"), "only known for truth with geometry")
     found = None if truth.points is None else find_points(prediction.image, truth.points)
@@ -139,7 +139,12 @@ def regions(points: np.ndarray, shape: tuple[int, ...]) -> dict[str, np.ndarray]
 
 
 def _judge_picture(
-    prediction: Prediction, truth: Truth, image: np.ndarray, scores: dict[str, float], missing: dict[str, str]
+    prediction: Prediction,
+    truth: Truth,
+    image: np.ndarray,
+    networks: Networks,
+    scores: dict[str, float],
+    missing: dict[str, str],
 ) -> None:
     """Metrics against the true picture; pixels outside the original picture are grey in both."""
     outside = ~truth.valid[..., None]
@@ -165,11 +170,11 @@ def _judge_picture(
     else:
         missing["ms_ssim"] = "pictures under 176 pixels"
     scores["matte_iou"] = metrics.matte_iou(prediction.alpha, truth.alpha, truth.valid)
-    reason = why_no_lpips()
+    reason = networks.why_no_lpips()
     if reason:
         missing["lpips"] = reason
     else:
-        scores["lpips"] = lpips(drawn, target)
+        scores["lpips"] = networks.lpips(drawn, target)
 
 
 def _put(scores: dict[str, float], missing: dict[str, str], name: str, value: float) -> None:

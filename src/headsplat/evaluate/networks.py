@@ -6,7 +6,7 @@ Nothing is downloaded and nothing is replaced: `None` and a reason is the answer
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from headsplat.evaluate.metrics import cosine_similarity
 from headsplat.track import landmarks as lm
 
 ARCFACE_VARIABLE = "HEADSPLAT_ARCFACE"
+LPIPS_VARIABLE = "HEADSPLAT_LPIPS"
 # Where the five points lie in the 112-pixel pictures that ArcFace networks are trained on (Deng et al. 2019):
 # the eye on the left of the picture, the other eye, tip of the nose, the mouth's corners in the same order.
 ARCFACE_POINTS = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 _ARCFACE_SIZE = 112
-_ALEXNET = "alexnet-owt-7be5be79.pth"
+_LPIPS_FILES = ("alexnet-owt-7be5be79.pth", "alex.pth")
 
 
 @dataclass(frozen=True)
@@ -34,36 +35,60 @@ class Networks:
     Attributes:
         arcface: ONNX file of an ArcFace network: (1, 3, 112, 112) RGB in -1..1 to an embedding; None = no
             CSIM.
-        lpips: whether to measure LPIPS if its weights are there.
+        alexnet: AlexNet trained on ImageNet, under torchvision's names.
+        linear: the linear layers of LPIPS on AlexNet, v0.1; without both files no LPIPS.
     """
 
     arcface: str | None = None
-    lpips: bool = True
+    alexnet: str | None = None
+    linear: str | None = None
 
     @staticmethod
     def found(arcface: str | os.PathLike[str] | None = None) -> Networks:
-        """The networks that are given, or named by the environment.
+        """The networks that are given, named by the environment, or lie where their makers put them.
 
         Raises:
-            HeadsplatError: an ArcFace file is named and missing.
+            HeadsplatError: a file is named and missing.
         """
-        path = arcface or os.environ.get(ARCFACE_VARIABLE)
-        if path is not None and not Path(path).is_file():
-            raise HeadsplatError(f"There is no ArcFace network {path}; give the path of an ONNX file.")
-        return Networks(None if path is None else str(Path(path).resolve()))
+        arcface = arcface or os.environ.get(ARCFACE_VARIABLE)
+        folder = os.environ.get(LPIPS_VARIABLE)
+        if arcface is not None and not Path(arcface).is_file():
+            raise HeadsplatError(f"There is no ArcFace network {arcface}; give the path of an ONNX file.")
+        files = _places_of_lpips() if folder is None else [Path(folder) / name for name in _LPIPS_FILES]
+        if folder is not None and not all(file.is_file() for file in files):
+            raise HeadsplatError(f"{LPIPS_VARIABLE} names {folder}; put {' and '.join(_LPIPS_FILES)} there.")
+        names = [str(file.resolve()) if file.is_file() else None for file in files]
+        return Networks(None if arcface is None else str(Path(arcface).resolve()), *names)
 
     def identity(self) -> dict[str, str]:
         """What the figures depend on, for the cache: hashes of the files."""
         from headsplat.evaluate.cases import file_hash
 
-        arcface = "none" if self.arcface is None else file_hash(Path(self.arcface))
-        return {"arcface": arcface, "lpips": why_no_lpips() or "alex"}
+        return {
+            name: "none" if file is None else file_hash(Path(file)) for name, file in asdict(self).items()
+        }
 
     def why_no_csim(self) -> str | None:
         """Why CSIM cannot be measured, or None."""
         if self.arcface is None:
             return f"no ArcFace network: set {ARCFACE_VARIABLE} or --arcface to an ONNX file"
         return None
+
+    def why_no_lpips(self) -> str | None:
+        """Why LPIPS cannot be measured, or None."""
+        if self.alexnet is None or self.linear is None:
+            return f"no LPIPS weights: set {LPIPS_VARIABLE} to a folder with {' and '.join(_LPIPS_FILES)}"
+        return None
+
+    def lpips(self, image: np.ndarray, target: np.ndarray) -> float:
+        """Learned perceptual distance (Zhang et al. 2018, AlexNet, v0.1) of (H, W, 3) pictures in 0..1."""
+        import torch
+
+        assert self.alexnet is not None and self.linear is not None
+        distance = _lpips(self.alexnet, self.linear)
+        pair = (torch.from_numpy(np.ascontiguousarray(a, np.float32))[None] for a in (image, target))
+        with torch.no_grad():
+            return float(distance(*pair))
 
     def csim(
         self, image: np.ndarray, points: np.ndarray, other: np.ndarray, other_points: np.ndarray
@@ -76,27 +101,15 @@ class Networks:
         )
 
 
-def lpips(image: np.ndarray, target: np.ndarray) -> float:
-    """Learned perceptual distance (Zhang et al. 2018, AlexNet, v0.1) of (H, W, 3) pictures in 0..1."""
-    import torch
-
-    def tensor(a: np.ndarray) -> Any:
-        return torch.from_numpy(np.ascontiguousarray(a.transpose(2, 0, 1)[None], np.float32)) * 2 - 1
-
-    with torch.no_grad():
-        return float(_lpips()(tensor(image), tensor(target)))
-
-
-def why_no_lpips() -> str | None:
-    """Why LPIPS cannot be measured, or None."""
+def _places_of_lpips() -> list[Path]:
+    """Where torch keeps AlexNet, and where the package `lpips`, which is not imported, has its layers."""
     from importlib.util import find_spec
 
-    if find_spec("lpips") is None:
-        return "the package lpips is not installed"
-    import torch
-
-    weights = Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET
-    return None if weights.is_file() else f"no AlexNet weights: put {_ALEXNET} into {weights.parent}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    cache = Path(os.environ.get("TORCH_HOME", cache / "torch"))
+    package = find_spec("lpips")
+    origin = Path("lpips") if package is None or package.origin is None else Path(package.origin).parent
+    return [cache / "hub" / "checkpoints" / _LPIPS_FILES[0], origin / "weights" / "v0.1" / _LPIPS_FILES[1]]
 
 
 def align_face(image: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -144,11 +157,7 @@ def _arcface(path: str) -> Any:
 
 
 @cache
-def _lpips() -> Any:
-    import warnings
+def _lpips(alexnet: str, linear: str) -> Any:
+    from headsplat.losses import perceptual
 
-    import lpips as package  # pyright: ignore[reportMissingImports]
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return package.LPIPS(net="alex", verbose=False).eval()
+    return perceptual(alexnet, linear).distance
