@@ -17,7 +17,7 @@ from headsplat.methods.lift.glasses import find_glasses, lift_glasses
 from headsplat.methods.lift.loose import Loose, body_weights, hair_weights, to_rest
 from headsplat.methods.lift.numeric import look_up, smoothstep, splat_frames
 from headsplat.methods.lift.refine import ssim_gradient, ssim_map
-from headsplat.methods.lift.segment import segment
+from headsplat.methods.lift.segment import Sight, segment
 from headsplat.methods.lift.surface import sample_faces, sub_triangles, tangents
 from headsplat.methods.lift.view import look_at_photo, skinning_matrices
 from headsplat.methods.lift.volume import measure_hair
@@ -99,7 +99,7 @@ def test_capsule_coordinates_undo_rays() -> None:
 def test_hair_volume_lies_on_the_cap_that_was_painted() -> None:
     frame = painted_frame(hair=True)
     view = look_at_photo(frame, load_free_head())
-    hair = measure_hair(view, segment(view))
+    hair = measure_hair([Sight(view, segment(view))])
     assert not hair.cropped and not hair.bald
     phi, arc = grid_axes()
     top = arc < 0.12
@@ -108,7 +108,7 @@ def test_hair_volume_lies_on_the_cap_that_was_painted() -> None:
     face = (arc > 0.16) & (arc < 0.22)
     assert hair.presence[face][:, abs(phi) < 0.5].max() < 0.2
     bald = look_at_photo(painted_frame(hair=False), load_free_head())
-    assert measure_hair(bald, segment(bald)).bald
+    assert measure_hair([Sight(bald, segment(bald))]).bald
 
 
 def test_unposing_undoes_skinning() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,7 +12,7 @@ from headsplat.methods.lift.capsule import FINE, RADIUS, ROW_STEP, ROWS, grid_ax
 from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.loose import Loose, hair_weights, join
 from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep, unit
-from headsplat.methods.lift.segment import Segments
+from headsplat.methods.lift.segment import Segments, Sight
 from headsplat.methods.lift.surface import hair_median
 from headsplat.methods.lift.view import View
 from headsplat.methods.lift.volume import HairVolume
@@ -36,20 +37,54 @@ class Style:
     curl: float
 
 
-def grow_hair(view: View, segments: Segments, hair: HairVolume, config: LiftConfig) -> Loose | None:
+def grow_hair(sights: Sequence[Sight], hair: HairVolume, style: Style, config: LiftConfig) -> Loose | None:
     """Shell and strands at rest, or None for bald heads; cropped hair is a carpet of short strands."""
     if hair.presence.max() < 0.5:
         return None
-    style = read_style(view, segments, hair, config.seed)
+    view = sights[0].view
     strands = _strands(view, hair, style, config)
     return strands if hair.cropped else join([_shell(view, hair, style, config), strands])
 
 
-def read_style(view: View, segments: Segments, hair: HairVolume, seed: int) -> Style:
-    """Colour, direction and contrast of the hair on the whole surface, spread from what the photo shows."""
+def read_style(sights: Sequence[Sight], hair: HairVolume, seed: int) -> Style:
+    """Colour, direction and contrast of the hair on the whole surface, spread from what the photos show.
+
+    The main photo, the first, says what it shows; each further one what is still open.
+    """
+    view, segments = sights[0].view, sights[0].segments
     phi, arc = np.meshgrid(*grid_axes(FINE))
     points = hair.points(phi.ravel(), arc.ravel()).reshape(*phi.shape, 3)
     normals = surface_normals(points)
+    seen, own, pixels = _shown(sights[0], points, normals)
+    angle, strength = _strand_angles(view, seen.shape, pixels)
+    for sight in sights[1:]:
+        more, colours, pixels = _shown(sight, points, normals)
+        turn, clear = _strand_angles(sight.view, seen.shape, pixels)
+        more = more * (1 - seen)
+        own = (own * seen[..., None] + colours * more[..., None]) / np.maximum(seen + more, 1e-6)[..., None]
+        angle, strength = np.where(more > seen, turn, angle), np.where(more > seen, clear, strength)
+        seen = seen + more
+
+    colours = _spread_colours(view, segments, hair, own, seen, normals, points)
+    angle, coherence = _directions(angle, strength, seen)
+    curl = float(np.clip(1.15 - 1.9 * coherence, 0, 1))
+    contrast = 0.07 if hair.cropped else _contrast(view, segments)
+    streaks = np.exp(contrast * _comb(angle, curl, seed))
+    return Style(colours.astype(np.float32), seen.astype(np.float32), angle, streaks.astype(np.float32), curl)
+
+
+def hair_shown(sight: Sight, hair: HairVolume) -> np.ndarray:
+    """(FINE * ROWS, FINE * COLUMNS) 0..1, how well a photo shows the hair at each place of its surface."""
+    phi, arc = np.meshgrid(*grid_axes(FINE))
+    points = hair.points(phi.ravel(), arc.ravel()).reshape(*phi.shape, 3)
+    return _shown(sight, points, surface_normals(points))[0]
+
+
+def _shown(
+    sight: Sight, points: np.ndarray, normals: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How well a photo shows hair at (R, C, 3) points: weight (R, C), colours (R, C, 3), pixels (R C, 3)."""
+    view, segments = sight.view, sight.segments
     camera = view.head_camera
     facing = (normals * unit(camera.position - points)).sum(-1)
     pixels = camera.project(points.reshape(-1, 3))
@@ -61,17 +96,9 @@ def read_style(view: View, segments: Segments, hair: HairVolume, seed: int) -> S
         & frame.valid[row, column]
         & (pixels[:, 2] < view.depth[row, column] + 0.004)
     )
-    weight = (shown & (segments.hair[row, column] > 0.6) & (inner[row, column] > 0.85)).reshape(phi.shape)
-    seen = weight * smoothstep(facing, 0.15, 0.45)
-
+    weight = (shown & (segments.hair[row, column] > 0.6) & (inner[row, column] > 0.85)).reshape(facing.shape)
     soft = cv2.GaussianBlur(frame.foreground, (0, 0), 1.5)
-    own = look_up(soft, pixels).reshape(*phi.shape, 3)
-    colours = _spread_colours(view, segments, hair, own, seen, normals, points)
-    angle, coherence = _directions(view, segments, hair, seen, pixels)
-    curl = float(np.clip(1.15 - 1.9 * coherence, 0, 1))
-    contrast = 0.07 if hair.cropped else _contrast(view, segments)
-    streaks = np.exp(contrast * _comb(angle, curl, seed))
-    return Style(colours.astype(np.float32), seen.astype(np.float32), angle, streaks.astype(np.float32), curl)
+    return weight * smoothstep(facing, 0.15, 0.45), look_up(soft, pixels).reshape(points.shape), pixels
 
 
 def _blur(grid: np.ndarray, sigma: float) -> np.ndarray:
@@ -125,10 +152,8 @@ def _spread_colours(
     return np.clip(spread * tone[..., None], 0, 1)
 
 
-def _directions(
-    view: View, segments: Segments, hair: HairVolume, seen: np.ndarray, pixels: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Direction of the strands (R, C) from the photo's structure tensor, spread; and how coherent it was."""
+def _strand_angles(view: View, shape: tuple[int, ...], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(R, C) direction of the strands in the surface and its clarity, by the photo's structure tensor."""
     grey = (view.frame.foreground.mean(-1) * 255).astype(np.float32)
     gx, gy = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     xx, yy, xy = (cv2.GaussianBlur(p, (0, 0), 2.5) for p in (gx * gx, gy * gy, gx * gy))
@@ -136,8 +161,8 @@ def _directions(
     strength = np.hypot(xx - yy, 2 * xy) / np.maximum(xx + yy, 1.0)
     d = np.stack([np.cos(along), np.sin(along), strength], -1)
 
-    at = look_up(d, pixels).reshape(*seen.shape, 3)
-    grid = pixels[:, :2].reshape(*seen.shape, 2)
+    at = look_up(d, pixels).reshape(*shape, 3)
+    grid = pixels[:, :2].reshape(*shape, 2)
     phi, arc = grid_axes(FINE)
     ring = np.maximum(np.sin(np.minimum(arc / RADIUS, np.pi / 2)), 0.05) * RADIUS
     across = np.gradient(grid, axis=1) / (ring * (phi[1] - phi[0]))[:, None, None]  # pixels per metre
@@ -146,9 +171,13 @@ def _directions(
     ok = np.where(abs(determinant) < 1e3, 1e9, determinant)
     u = (at[..., 0] * down[..., 1] - at[..., 1] * down[..., 0]) / ok
     v = (across[..., 0] * at[..., 1] - across[..., 1] * at[..., 0]) / ok
-    angle = np.arctan2(v, u)
-    weight = seen * np.clip(at[..., 2], 0, 1) ** 2
-    coherence = float((at[..., 2] * seen).sum() / max(float(seen.sum()), 1e-6)) if seen.sum() > 50 else 0.5
+    return np.arctan2(v, u), at[..., 2]
+
+
+def _directions(angle: np.ndarray, strength: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, float]:
+    """Direction of the strands (R, C) spread from where it was seen; and how coherent it was there."""
+    weight = seen * np.clip(strength, 0, 1) ** 2
+    coherence = float((strength * seen).sum() / max(float(seen.sum()), 1e-6)) if seen.sum() > 50 else 0.5
     double = np.stack([np.cos(2 * angle), np.sin(2 * angle)], -1)
     mirror = double[:, ::-1] * [1, -1]
     both = weight + 0.7 * weight[:, ::-1] * (1 - weight)

@@ -1,9 +1,10 @@
-"""The order of lift's steps: from a tracked photo to an avatar."""
+"""The order of lift's steps: from tracked photos to an avatar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,67 +17,106 @@ from headsplat.head.model import HeadModel
 from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.extend import INSET, extend
 from headsplat.methods.lift.glasses import find_glasses, lift_glasses
-from headsplat.methods.lift.hair import grow_hair
+from headsplat.methods.lift.hair import grow_hair, hair_shown, read_style
 from headsplat.methods.lift.loose import Loose, join, pick, to_rest
 from headsplat.methods.lift.numeric import smoothstep
 from headsplat.methods.lift.outline import fit_outline
-from headsplat.methods.lift.refine import Changes, Freedom, refine, ssim_map
+from headsplat.methods.lift.refine import Changes, Freedom, Shot, refine, ssim_map
 from headsplat.methods.lift.rig import assemble
-from headsplat.methods.lift.segment import segment
-from headsplat.methods.lift.sheets import lift_sheets
+from headsplat.methods.lift.segment import Sight, segment
+from headsplat.methods.lift.sheets import lift_hair_of, lift_sheets
 from headsplat.methods.lift.surface import Surface, lift_surface
+from headsplat.methods.lift.tone import match_tone
 from headsplat.methods.lift.view import look_at_photo
-from headsplat.methods.lift.volume import measure_hair
+from headsplat.methods.lift.volume import HairVolume, measure_hair
 from headsplat.raster import rasterize
 
 GREY = 0.38
 """Background over which a fit is measured."""
+MORE_STEPS = 0.6
+"""Refinement steps for each photo after the first, as a share of those for the first."""
 
 
 def reconstruct(
-    frame: Frame,
+    frames: Frame | Sequence[Frame],
     config: LiftConfig | None = None,
     *,
     model: HeadModel | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Avatar:
-    """Turn a tracked photo into an avatar.
+    """Turn one or several tracked photos of a person into an avatar.
 
     Args:
-        frame: from the tracker.
-        config: settings; default about 80,000 Gaussians and 40 refinement steps.
-        model: the head model the frame was fitted with; default the bundled free head.
+        frames: from the tracker. Of several the first is the main one: its light and its clothes are the
+            avatar's. All must share one identity (`headsplat.track.photos`).
+        config: settings; default about 80,000 Gaussians and 80 refinement steps.
+        model: the head model the frames were fitted with; default the bundled free head.
         progress: called with 0..1 as the work proceeds.
 
     Returns:
         The avatar; `info` holds `source_psnr` (dB inside the matte), `source_ssim` and `matte_iou` of its
-        picture from the photo's view.
+        picture from the (main) photo's view, and for several photos `photo_psnr`, dB for each.
     """
     config = config or LiftConfig()
     tell = progress or (lambda _: None)
-    view = look_at_photo(frame, model or load_free_head())
-    segments = segment(view)
-    view, segments = extend(fit_outline(view, segments), segments)
-    segments = replace(segments, glasses=find_glasses(view, segments))
-    tell(0.15)
-    hair = measure_hair(view, segments)
-    surface = lift_surface(view, segments, hair, config)
+    frames = [frames] if isinstance(frames, Frame) else list(frames)
+    sights = _sights(frames, model or load_free_head(), tell)
+    frames = [frames[0], *(sight.view.frame for sight in sights[1:])]  # in the tone of the first
+    view, segments = sights[0].view, sights[0].segments
+    hair = measure_hair(sights)
+    surface = lift_surface(sights, hair, config)
     tell(0.25)
     joints = [view.model.joint_names.index(name) for name in ("root", "neck", "head")]
     sheets = lift_sheets(view, segments, hair, config)
     if segments.glasses is not None:
         sheets = join([sheets, lift_glasses(view, segments.glasses, config)])
-    loose = to_rest(sheets, view.skin[joints])
-    grown = grow_hair(view, segments, hair, config)
-    if grown is not None:
-        loose = join([loose, grown])
+    parts = [to_rest(sheets, view.skin[joints])]
+    if hair.presence.max() > 0.5:
+        if not hair.cropped:
+            parts += _more_hair(sights, hair, joints, config)
+        grown = grow_hair(sights, hair, read_style(sights, hair, config.seed), config)
+        parts += [grown] if grown is not None else []
+    loose = join(parts)
     loose = pick(loose, loose.opacities > 0.02)
     avatar = assemble(view, surface, loose)
     tell(0.4)
     if config.refine:
-        avatar = _refined(avatar, frame, surface, loose, config)
+        avatar = _refined(avatar, frames, surface, loose, config)
     tell(1.0)
-    return replace(avatar, info={**avatar.info, **measure_fit(avatar, frame)})
+    info: dict[str, Any] = measure_fit(avatar, frames[0])
+    if len(frames) > 1:
+        info["photos"] = len(frames)
+        info["photo_psnr"] = [round(measure_fit(avatar, frame)["source_psnr"], 2) for frame in frames]
+    return replace(avatar, info={**avatar.info, **info})
+
+
+def _sights(frames: list[Frame], model: HeadModel, tell: Callable[[float], None]) -> list[Sight]:
+    """What the photos show, in the tone of the first, on one head that meets their outlines."""
+    sights = []
+    for i, frame in enumerate(frames):
+        view = look_at_photo(frame, model)
+        if i:
+            view = match_tone(view, sights[0].view)
+        sights.append(Sight(view, segment(view)))
+        tell(0.12 * (i + 1) / len(frames))
+    correction = fit_outline(sights)
+    if correction is not None:
+        sights = [replace(s, view=look_at_photo(s.view.frame, model, correction)) for s in sights]
+    view, segments = extend(sights[0].view, sights[0].segments)
+    segments = replace(segments, glasses=find_glasses(view, segments))
+    return [Sight(view, segments), *sights[1:]]
+
+
+def _more_hair(
+    sights: list[Sight], hair: HairVolume, joints: list[int], config: LiftConfig
+) -> Iterator[Loose]:
+    """The hair that each photo after the first adds to those before it, at rest."""
+    shown: np.ndarray | float = 0.0
+    for i, sight in enumerate(sights if len(sights) > 1 else ()):
+        more = hair_shown(sight, hair) * (1 - shown)
+        shown = shown + more
+        if i:
+            yield to_rest(lift_hair_of(sight, hair, more, config), sight.view.skin[joints])
 
 
 def photo_pose(avatar: Avatar, frame: Frame) -> Gaussians:
@@ -110,7 +150,9 @@ def _learnable(frame: Frame) -> np.ndarray:
     return cv2.erode(padded, np.ones((2 * INSET + 1,) * 2))[1:-1, 1:-1] > 0
 
 
-def _refined(avatar: Avatar, frame: Frame, surface: Surface, loose: Loose, config: LiftConfig) -> Avatar:
+def _refined(
+    avatar: Avatar, frames: list[Frame], surface: Surface, loose: Loose, config: LiftConfig
+) -> Avatar:
     on_mesh = len(surface.face)
     count = len(avatar)
     lock, near_eye, blink = np.zeros(count), np.zeros(count), np.zeros(count)
@@ -123,20 +165,15 @@ def _refined(avatar: Avatar, frame: Frame, surface: Surface, loose: Loose, confi
         + 0.25 * near_eye * smoothstep(lock, 0.02, 0.3),
         reach=1 - 0.94 * blink,
     )
-    changes = refine(
-        photo_pose(avatar, frame),
-        frame.camera,
-        frame.foreground,
-        frame.alpha,
-        _learnable(frame),
-        freedom,
-        config.refine,
-        config.seed,
-    )
-    return _apply(avatar, changes)
+    shots = [
+        Shot(photo_pose(avatar, frame), frame.camera, frame.foreground, frame.alpha, _learnable(frame))
+        for frame in frames
+    ]
+    steps = round(config.refine * (1 + MORE_STEPS * (len(frames) - 1)))
+    return apply_changes(avatar, refine(shots, freedom, steps, config.seed))
 
 
-def _apply(avatar: Avatar, changes: Changes) -> Avatar:
+def apply_changes(avatar: Avatar, changes: Changes) -> Avatar:
     """Carry changes found in the photo's pose back to rest: both are in a Gaussian's own axes."""
     g, i = avatar.gaussians, changes.index
     means, scales = g.means.copy(), g.scales.copy()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 from headsplat.methods.lift.capsule import COLUMNS, ROWS, behind_plane, grid_axes, surface_normals
 from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep, unit
 from headsplat.methods.lift.regions import NAPE
-from headsplat.methods.lift.segment import Segments
+from headsplat.methods.lift.segment import Segments, Sight
 from headsplat.methods.lift.view import View
 
 NOT_HANGING = 0.0
@@ -25,8 +27,20 @@ def smooth_scalp(view: View, segments: Segments) -> bool:
     return bool(np.log(grey / cv2.GaussianBlur(grey, (0, 0), 2.5))[sure].std() < 0.045)
 
 
-def hidden_ears(view: View, segments: Segments) -> tuple[bool, bool]:
+def hidden_ears(sights: Sequence[Sight]) -> tuple[bool, bool]:
     """Whether hair covers the subject's right and left ear; an ear that is not shown follows the other."""
+    right, left = None, None
+    for sight in sights:  # the first photo that shows an ear decides
+        shown = _ears_shown(sight.view, sight.segments)
+        right = shown[0] if right is None else right
+        left = shown[1] if left is None else left
+    if right is None and left is None:
+        return (False, False)
+    return (bool(left if right is None else right), bool(right if left is None else left))
+
+
+def _ears_shown(view: View, segments: Segments) -> list[bool | None]:
+    """For the right and the left ear whether hair covers it in this photo; None if it does not show it."""
     known: list[bool | None] = []
     for sign in (-1, 1):
         ear = view.regions.ear & (np.sign(view.model.template[:, 0]) == sign)
@@ -46,10 +60,7 @@ def hidden_ears(view: View, segments: Segments) -> tuple[bool, bool]:
     for side, own in enumerate((columns < middle, columns > middle)):
         if (low & own).sum() > 0.025 * view.size**2:
             known[side] = True
-    right, left = known
-    if right is None and left is None:
-        return (False, False)
-    return (bool(left if right is None else right), bool(right if left is None else left))
+    return known
 
 
 def lowest_hair(view: View, segments: Segments) -> tuple[float, float]:
@@ -77,18 +88,11 @@ def _around_ear(phi: np.ndarray, y: np.ndarray) -> np.ndarray:
     return smoothstep(on_ear, 0.92, 1.12) * smoothstep(y, line - 0.006, line + 0.008)
 
 
-def hair_presence(
-    view: View,
-    segments: Segments,
-    points: np.ndarray,
-    radius: np.ndarray,
-    skull: np.ndarray,
-    hidden: tuple[bool, bool],
-    cropped: bool,
-) -> np.ndarray:
-    """(R, C) how much hair there is: what the photo shows, then its mirror image, then custom."""
+def _seen_hair(
+    view: View, segments: Segments, points: np.ndarray, normal: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(R, C) how well one photo shows each grid point, and how much hair it shows there."""
     camera = view.head_camera
-    normal = surface_normals(points)
     facing = (normal * unit(camera.position - points)).sum(-1)
     pixels = camera.project(points.reshape(-1, 3))
     row, column = nearest_index(pixels, *view.shape)
@@ -97,8 +101,26 @@ def hair_presence(
     # Just beside a cheek's outline the photo shows what hangs behind it, not on it.
     on_face = behind_plane(points) < -0.010
     weight = np.where(on_face, smoothstep(facing, 0.45, 0.65), smoothstep(facing, 0.15, 0.45))
-    weight = weight * known.reshape(ROWS, COLUMNS)
-    value = look_up(segments.hair, pixels).reshape(ROWS, COLUMNS)
+    return weight * known.reshape(ROWS, COLUMNS), look_up(segments.hair, pixels).reshape(ROWS, COLUMNS)
+
+
+def hair_presence(
+    sights: Sequence[Sight],
+    points: np.ndarray,
+    radius: np.ndarray,
+    skull: np.ndarray,
+    hidden: tuple[bool, bool],
+    cropped: bool,
+) -> np.ndarray:
+    """(R, C) how much hair there is: what the photos show, then its mirror image, then custom."""
+    view, segments = sights[0].view, sights[0].segments
+    normal = surface_normals(points)
+    weight, value = _seen_hair(view, segments, points, normal)
+    for sight in sights[1:]:  # later photos say what earlier ones leave open
+        more, what = _seen_hair(sight.view, sight.segments, points, normal)
+        more = more * (1 - weight)
+        value = (weight * value + more * what) / np.maximum(weight + more, 1e-6)
+        weight = weight + more
 
     right, left = lowest_hair(view, segments)
     # Over a covered ear that is turned away hair hangs as it does on the near side.

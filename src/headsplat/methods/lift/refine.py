@@ -1,10 +1,11 @@
-"""Refinement: gradient steps on what the photo shows, held back where they would learn falsehoods.
+"""Refinement: gradient steps on what the photos show, held back where they would learn falsehoods.
 
 A better fit is not a better avatar: without the locks below the fit gains 6 dB and the lids learn lashes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -47,7 +48,7 @@ class Changes:
         opacities: (M,) new.
         log_scales: (M, 3) change of the log sizes.
         offsets: (M, 3) shift along the Gaussian's own axes, metres.
-        share: (N,) pixels of picture that each of all N Gaussians carried at the start.
+        share: (N,) pixels of picture that each of all N Gaussians carried at most at the start.
     """
 
     index: np.ndarray
@@ -58,51 +59,65 @@ class Changes:
     share: np.ndarray
 
 
-def picture_share(gaussians: Gaussians, camera: Camera, learn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of picture that each Gaussian carries (N,), and how many of them lie in `learn` (H, W)."""
-    frame = cpu.forward(gaussians, camera, np.zeros(3, np.float32), depth=False)
+@dataclass(frozen=True)
+class Shot:
+    """A picture to refine against.
+
+    Attributes:
+        posed: all N Gaussians as they stand in it, in the same order in every shot.
+        camera: its camera.
+        foreground: (H, W, 3) the person's own colours.
+        alpha: (H, W) the matte.
+        learn: (H, W) 0..1, how much to learn from each pixel.
+    """
+
+    posed: Gaussians
+    camera: Camera
+    foreground: np.ndarray
+    alpha: np.ndarray
+    learn: np.ndarray
+
+
+def picture_share(shot: Shot) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of picture that each Gaussian carries (N,), and how many of them can be learned from."""
+    frame = cpu.forward(shot.posed, shot.camera, np.zeros(3, np.float32), depth=False)
     ones = np.ones_like(frame.image)
-    ones[..., 1] = learn
+    ones[..., 1] = shot.learn
     share = cpu.backward(frame, ones).features
     return share[:, 0], share[:, 1]
 
 
-def refine(
-    posed: Gaussians,
-    camera: Camera,
-    foreground: np.ndarray,
-    alpha: np.ndarray,
-    learn: np.ndarray,
-    freedom: Freedom,
-    steps: int,
-    seed: int = 0,
-) -> Changes:
-    """Adam on colour, opacity, size and place against the photo over random greys.
+def refine(shots: Sequence[Shot], freedom: Freedom, steps: int, seed: int = 0) -> Changes:
+    """Adam on colour, opacity, size and place against photos over random greys, one photo per step.
+
+    What is learned belongs to a Gaussian's own axes, so one change serves all shots.
 
     Args:
-        posed: all Gaussians as they stand in the photo.
-        camera: the photo's.
-        foreground: (H, W, 3) the person's own colours.
-        alpha: (H, W) the matte.
-        learn: (H, W) bool, pixels to learn from.
+        shots: at least one; the photos take turns.
         freedom: of every Gaussian.
         steps: how many.
         seed: of the random greys.
     """
-    total, share = picture_share(posed, camera, learn)
+    shares = [picture_share(shot) for shot in shots]
+    share = np.max([own for _, own in shares], 0)
     index = np.flatnonzero(share > LEAST_SHARE)
-    active = subset(posed, index)
     # A Gaussian half outside what can be learnt would be bent to fit the other half.
-    inside = np.clip(share[index] / np.maximum(total[index], 1e-6), 0, 1) ** 4
+    inside = np.max([np.clip(own / np.maximum(total, 1e-6), 0, 1) for total, own in shares], 0)[index] ** 4
     weight = (np.clip((share[index] - LEAST_SHARE) / 0.4, 0, 1) * inside)[:, None].astype(np.float32)
-    colour_weight = weight * freedom.colour[index, None].astype(np.float32)
     shape_weight = weight * freedom.shape[index, None].astype(np.float32)
+    weights = {
+        "colours": weight * freedom.colour[index, None].astype(np.float32),
+        "opacity": shape_weight,
+        "size": shape_weight,
+        "offset": shape_weight,
+    }
     stay = freedom.stay[index, None].astype(np.float32)
     reach = freedom.reach[index, None].astype(np.float32)
 
+    scenes = [_Scene.of(shot, index) for shot in shots]
+    active = scenes[0].active
     colours0 = active.features.astype(np.float32)
     logit0 = _logit(np.clip(active.opacities, 0.02, 0.985))[:, None].astype(np.float32)
-    axes = quat_to_matrix(active.quats).astype(np.float32)
     scales0 = active.scales.astype(np.float32)
     typical = float(scales0.mean())
     farthest = np.minimum(1.2 * scales0.max(1, keepdims=True), 0.0015)
@@ -115,44 +130,36 @@ def refine(
     }
     first = {k: np.zeros_like(v) for k, v in state.items()}
     second = {k: np.zeros_like(v) for k, v in state.items()}
-    weights = {
-        "colours": colour_weight,
-        "opacity": shape_weight,
-        "size": shape_weight,
-        "offset": shape_weight,
-    }
     low, high = np.clip(colours0 - reach, 0, 1), np.clip(colours0 + reach, 0, 1)
-
     flat0 = np.log(scales0[:, :2])
     shortest0 = np.minimum(flat0[:, :1], flat0[:, 1:])
-    pixels = float(alpha.size)
-    # Nothing changes far from the person: draw and compare only the part of the picture that holds her.
-    rows, columns = _window(alpha)
-    camera = camera.crop(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-    foreground, alpha = foreground[rows, columns], alpha[rows, columns]
-    learn = learn[rows, columns].astype(np.float32)
     rng = np.random.default_rng(seed)
     for step in range(steps):
+        scene = scenes[step % len(scenes)]
+        pixels = scene.pixels
         grey = np.full(3, rng.uniform(), np.float32)
-        scales = scales0 * np.exp(state["size"])
+        scales = scene.active.scales.astype(np.float32) * np.exp(state["size"])
         opacities = 1 / (1 + np.exp(-state["opacity"][:, 0]))
-        means = active.means + np.einsum("nij,nj->ni", axes, state["offset"])
+        means = scene.active.means + np.einsum("nij,nj->ni", scene.axes, state["offset"])
         frame = cpu.forward(
-            Gaussians(means, active.quats, scales, opacities, state["colours"]), camera, grey, depth=False
+            Gaussians(means, scene.active.quats, scales, opacities, state["colours"]),
+            scene.camera,
+            grey,
+            depth=False,
         )
-        target = foreground * alpha[..., None] + (1 - alpha[..., None]) * grey
-        slope = np.sign(frame.image - target) * (learn[..., None] * np.float32(0.8 / (3 * pixels)))
-        if step % 2 == 0:
+        target = scene.foreground * scene.alpha[..., None] + (1 - scene.alpha[..., None]) * grey
+        slope = np.sign(frame.image - target) * (scene.learn[..., None] * np.float32(0.8 / (3 * pixels)))
+        if step // len(scenes) % 2 == 0:
             gain = np.float32(0.4 / (3 * pixels))
-            slope -= gain * ssim_gradient(frame.image, target, learn)
-        slope_alpha = np.sign(frame.alpha - alpha) * learn * np.float32(0.5 / pixels)
+            slope -= gain * ssim_gradient(frame.image, target, scene.learn)
+        slope_alpha = np.sign(frame.alpha - scene.alpha) * scene.learn * np.float32(0.5 / pixels)
         g = cpu.backward(frame, slope, slope_alpha)
         slopes = {
             "colours": g.features * pixels + stay * (state["colours"] - colours0),
             "opacity": (g.opacities * pixels * opacities * (1 - opacities))[:, None]
             + 0.05 * (state["opacity"] - logit0),
             "size": g.scales * pixels * scales + 0.1 * state["size"],
-            "offset": np.einsum("nji,nj->ni", axes, g.means) * (pixels * typical)
+            "offset": np.einsum("nji,nj->ni", scene.axes, g.means) * (pixels * typical)
             + 0.3 * state["offset"] / typical,
         }
         pace = 0.1 + 0.45 * (1 + np.cos(np.pi * step / steps))
@@ -176,6 +183,34 @@ def refine(
         state["offset"],
         share,
     )
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A shot cut to the part that holds the person, for nothing changes far from her; active Gaussians."""
+
+    active: Gaussians
+    axes: np.ndarray
+    camera: Camera
+    foreground: np.ndarray
+    alpha: np.ndarray
+    learn: np.ndarray
+    pixels: float
+
+    @staticmethod
+    def of(shot: Shot, index: np.ndarray) -> _Scene:
+        active = subset(shot.posed, index)
+        rows, columns = _window(shot.alpha)
+        width, height = columns.stop - columns.start, rows.stop - rows.start
+        return _Scene(
+            active=active,
+            axes=quat_to_matrix(active.quats).astype(np.float32),
+            camera=shot.camera.crop(columns.start, rows.start, width, height),
+            foreground=shot.foreground[rows, columns],
+            alpha=shot.alpha[rows, columns],
+            learn=shot.learn[rows, columns].astype(np.float32),
+            pixels=float(shot.alpha.size),
+        )
 
 
 def ssim_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:

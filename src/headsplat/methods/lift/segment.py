@@ -40,6 +40,19 @@ class Segments:
     glasses: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Sight:
+    """One photo as lift works with it.
+
+    Attributes:
+        view: what it shows of the head.
+        segments: what its pixels are.
+    """
+
+    view: View
+    segments: Segments
+
+
 class ColourModel:
     """A mixture of up to five normal distributions in Lab."""
 

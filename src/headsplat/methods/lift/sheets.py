@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
+from headsplat.methods.lift.capsule import capsule_coordinates
 from headsplat.methods.lift.config import LiftConfig
-from headsplat.methods.lift.loose import Loose, body_weights, hair_weights, join
+from headsplat.methods.lift.loose import Loose, body_weights, hair_weights, join, pick
 from headsplat.methods.lift.numeric import look_up, nearest_true, smoothstep
-from headsplat.methods.lift.segment import Segments
+from headsplat.methods.lift.segment import Segments, Sight
 from headsplat.methods.lift.surface import BUST_TOP
 from headsplat.methods.lift.view import View
 from headsplat.methods.lift.volume import HairVolume
@@ -53,6 +54,26 @@ def lift_sheets(view: View, segments: Segments, hair: HairVolume, config: LiftCo
     front = _front(view, segments, hair, field, colours, config)
     back = _back(view, segments, field, config)
     return join([front, back])
+
+
+def lift_hair_of(sight: Sight, hair: HairVolume, open_: np.ndarray, config: LiftConfig) -> Loose:
+    """Lift the hair that a further photo shows where the photos before it show none; in its pose.
+
+    Args:
+        sight: the photo.
+        hair: the common volume.
+        open_: (R, C) 0..1 over the hair's surface, what this photo is to say.
+        config: settings.
+    """
+    view, segments = sight.view, sight.segments
+    field = _measure(view, segments, hair, config)
+    front = _front(view, segments, hair, field, _rim_colours(view, field), config)
+    head = view.skin[view.model.joint_names.index("head")]
+    phi, arc, _ = capsule_coordinates((front.means - head[:3, 3]) @ head[:3, :3])
+    share = smoothstep(hair.at(open_.astype(np.float32), phi, arc), 0.2, 0.6)
+    hairy = smoothstep(look_up(segments.hair, view.frame.camera.project(front.means)), 0.4, 0.7)
+    front = replace(front, opacities=front.opacities * share * hairy)
+    return pick(front, front.opacities > 0.05)
 
 
 def _measure(view: View, segments: Segments, hair: HairVolume, config: LiftConfig) -> _Field:

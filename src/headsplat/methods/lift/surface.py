@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -15,7 +16,7 @@ from headsplat.methods.lift import eyes
 from headsplat.methods.lift.capsule import capsule_coordinates
 from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep
-from headsplat.methods.lift.segment import Segments
+from headsplat.methods.lift.segment import Segments, Sight
 from headsplat.methods.lift.shading import Shading, learn_shading
 from headsplat.methods.lift.view import INNER_LIPS, LEFT_EYE, RIGHT_EYE, View, grow
 from headsplat.methods.lift.volume import HairVolume
@@ -24,6 +25,8 @@ NECK_TOP = -0.057
 """Template height under which neck and torso skin is sampled coarsely."""
 BUST_TOP = (-0.095, -0.077)
 """Template heights between which the neck of the mesh hands over to the lifted clothes."""
+FIRST = 2.0
+"""How much more the main photo counts where several show the skin: its light is the avatar's."""
 SPREAD = 0.28
 """Covariance of a splat over that of its triangle's corners: smaller leaves a lattice, larger blurs."""
 
@@ -153,15 +156,21 @@ def to_vertices(
     return total, np.stack(sums, -1) / np.maximum(total, 1e-9)[:, None]
 
 
-def lift_surface(view: View, segments: Segments, hair: HairVolume, config: LiftConfig) -> Surface:
-    """Sample the head model and colour every sample."""
+def lift_surface(sights: Sequence[Sight], hair: HairVolume, config: LiftConfig) -> Surface:
+    """Sample the head model and colour every sample from the photos, of which the first is the main one."""
+    view, segments = sights[0].view, sights[0].segments
     model, regions = view.model, view.regions
     face, barycentric, split = _sample(view, config)
     corners = model.faces[face]
     at = lambda values: (values[corners] * barycentric).sum(1)  # noqa: E731  per-vertex value at each sample
     skin = regions.skin_faces[face]
-    own = _look(view, segments, corners, barycentric)
-    other = _look(view, segments, view.mirror[corners], barycentric)
+    holes = [_holes(sight.view) for sight in sights]
+    looks = [_look(sight, hole, corners, barycentric) for sight, hole in zip(sights, holes, strict=True)]
+    mirrored = [
+        _look(sight, hole, view.mirror[corners], barycentric)
+        for sight, hole in zip(sights, holes, strict=True)
+    ]
+    own, other = _best(looks), _best(mirrored)
 
     behind, ear = at(regions.behind), at(regions.ear.astype(float))
     lid = at(regions.lid)
@@ -171,20 +180,19 @@ def lift_surface(view: View, segments: Segments, hair: HairVolume, config: LiftC
     lid_margin = smoothstep(to_eye, 0.004, 0.0015) * (lid > 0.07)
     parted = smoothstep(view.lip_gap, 0.012, 0.03)
     inner_lip = parted * smoothstep(to_lip, 0.004, 0.0015)
-    holes = _holes(view)
 
     weights = []
     for look in (own, other):
         w = look.weight * look.skin
         w = w * (1 - np.maximum(lid_margin, 0.85 * smoothstep(lids, 0.3, 0.8))) * (1 - inner_lip)
-        weights.append(w * (1 - np.clip(1.3 * look_up(holes, look.pixels) * (look.weight > 0), 0, 1)) * skin)
+        weights.append(w * (1 - look.hole) * skin)
     w_own, w_other = weights
     # The other cheek stands in a different light.
     shading = learn_shading(view, segments)
     relit = at(shading.at_vertices) / np.maximum(at(shading.at_vertices[view.mirror]), 0.1)
     other = replace(other, colours=other.colours * relit[:, None])
     w_other = w_other * (1 - np.clip(w_own, 0, 1))
-    lock = np.clip(1.3 * look_up(holes, own.pixels) * (own.weight > 0), 0, 1) * skin
+    lock = np.max([look.hole for look in looks], 0) * skin
 
     # Unseen skin: what was seen, freed from shading, spread over the mesh and shaded again.
     near_eye = smoothstep(to_eye, 0.022, 0.012) * (behind < 0)
@@ -276,7 +284,7 @@ def _sample(view: View, config: LiftConfig) -> tuple[np.ndarray, np.ndarray, np.
 
 @dataclass(frozen=True)
 class _Look:
-    """What the photo says at the projections of N samples."""
+    """What a photo says at the projections of N samples: pixels (N, 3), colours (N, 3), the others (N,)."""
 
     pixels: np.ndarray
     colours: np.ndarray
@@ -285,9 +293,12 @@ class _Look:
     matte: np.ndarray
     skin: np.ndarray
     hair: np.ndarray
+    hole: np.ndarray
+    sharpness: float
 
 
-def _look(view: View, segments: Segments, corners: np.ndarray, barycentric: np.ndarray) -> _Look:
+def _look(sight: Sight, holes: np.ndarray, corners: np.ndarray, barycentric: np.ndarray) -> _Look:
+    view, segments = sight.view, sight.segments
     pixels = (view.pixels[corners] * barycentric[..., None]).sum(1)
     facing = (view.facing[corners] * barycentric).sum(1)
     row, column = nearest_index(pixels, *view.shape)
@@ -300,7 +311,34 @@ def _look(view: View, segments: Segments, corners: np.ndarray, barycentric: np.n
     if segments.glasses is not None:
         skin = skin * np.clip(1 - 2 * look_up(segments.glasses, pixels), 0, 1)
     weight = visible * np.clip((facing - 0.30) / 0.30, 0, 1)
-    return _Look(pixels, look_up(view.frame.foreground, pixels), facing, weight, matte, skin, hair)
+    hole = np.clip(1.3 * look_up(holes, pixels) * (weight > 0), 0, 1)
+    colours = look_up(view.frame.foreground, pixels)
+    sharpness = float(view.size * max(view.frame.confidence, 0.1))
+    return _Look(pixels, colours, facing, weight, matte, skin, hair, hole, sharpness)
+
+
+def _best(looks: list[_Look]) -> _Look:
+    """One look out of several: at each sample mostly the photo that shows it most squarely and largest.
+
+    The blend is steep, because a mean of photos that are a pixel out of register is a blur; but it is smooth,
+    because the photos' tones differ a little. Pixels are those of the first.
+    """
+    first = looks[0]
+    if len(looks) == 1:
+        return first
+    worth = np.stack([
+        look.weight * look.skin * (1 - look.hole) * (look.sharpness * np.clip(look.facing, 0.05, 1)) ** 4
+        for look in looks
+    ])  # fmt: skip
+    worth[0] *= FIRST
+    share = worth / np.maximum(worth.sum(0), 1e-12)
+    share[0] = np.where(worth.sum(0) > 0, share[0], 1.0)
+    mix = {
+        name: np.einsum("kn,kn...->n...", share, np.stack([getattr(look, name) for look in looks]))
+        for name in ("colours", "weight", "matte", "skin", "hair", "hole")
+    }
+    facing = np.max([np.where(look.weight > 0, look.facing, first.facing) for look in looks], 0)
+    return replace(first, **mix, facing=facing)
 
 
 def _depth_edges(depth: np.ndarray) -> np.ndarray:

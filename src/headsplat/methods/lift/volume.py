@@ -7,6 +7,7 @@ smooth surface on which seen pixels and invented strands both lie.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -37,7 +38,7 @@ from headsplat.methods.lift.presence import (
     smooth_scalp,
 )
 from headsplat.methods.lift.regions import CROWN, NAPE
-from headsplat.methods.lift.segment import Segments
+from headsplat.methods.lift.segment import Segments, Sight
 from headsplat.methods.lift.view import View
 from headsplat.raster.mesh import rasterize_mesh
 
@@ -86,10 +87,15 @@ class HairVolume:
         return vertices, grid_faces()
 
 
-def measure_hair(view: View, segments: Segments) -> HairVolume:
-    """Find the hair's surface: smooth, outside the skull, inside the matte, out to its outline."""
+def measure_hair(sights: Sequence[Sight]) -> HairVolume:
+    """Find the hair's surface: smooth, outside the skull, inside the mattes, out to their outlines.
+
+    Args:
+        sights: the photos, the main one first: it alone says how far down hair hangs and how full it is.
+    """
+    view, segments = sights[0].view, sights[0].segments
     skull = _skull(view)
-    hidden = hidden_ears(view, segments)
+    hidden = hidden_ears(sights)
     long = lowest_hair(view, segments)
     base = cv2.blur(np.pad(skull, ((0, 0), (2, 2)), "wrap"), (5, 3))[:, 2:-2]
     if any(hidden):
@@ -98,10 +104,14 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     phi, arc = np.meshgrid(*grid_axes())
     foot, direction = rays(phi, arc)
     normal = surface_normals(foot + direction * base[..., None])
-    camera = view.head_camera
-    facing = (normal * unit(camera.position - foot - direction * base[..., None])).sum(-1)
 
-    outline, weight = _outline(view, segments, foot, direction, base, facing)
+    outline, weight = np.zeros_like(base), np.zeros_like(base)
+    for sight in sights:
+        seen = sight.view.head_camera.position - foot - direction * base[..., None]
+        facing = (normal * unit(seen)).sum(-1)
+        own, w = _outline(sight.view, sight.segments, foot, direction, base, facing)
+        outline = np.where(weight > 0, (weight * outline + w * own) / np.maximum(weight + w, 1e-9), own)
+        weight = weight + w
     surface = foot + direction * base[..., None]
     top = (weight > 0) & (surface[..., 1] > CROWN)
     silhouette = float(np.percentile(outline[top], 70)) if top.sum() > 3 else 0.02
@@ -122,7 +132,11 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     height = _solve(outline, weight, expected, trust)
     fractions = np.linspace(0, 1, 25)
     for attempt in range(3):
-        limit = _hull_limit(view, camera, foot, direction, base, height, fractions)
+        limit = _hull_limit(view, foot, direction, base, height, fractions, 0.012)
+        for sight in sights[1:]:  # hair falls a little differently in each: they only cut off what is far out
+            limit = np.minimum(
+                limit, _hull_limit(sight.view, foot, direction, base, height, fractions, -0.02)
+            )
         bad = limit < height - 1e-4
         if attempt == 2 or not bad.any():
             height = np.minimum(height, limit)
@@ -136,9 +150,7 @@ def measure_hair(view: View, segments: Segments) -> HairVolume:
     presence = (
         np.zeros_like(radius)
         if bald
-        else hair_presence(
-            view, segments, foot + direction * radius[..., None], radius, skull, hidden, cropped
-        )
+        else hair_presence(sights, foot + direction * radius[..., None], radius, skull, hidden, cropped)
     )
     return HairVolume(
         radius.astype(np.float32),
@@ -273,19 +285,23 @@ def _solve(target: np.ndarray, weight: np.ndarray, expected: np.ndarray, trust: 
 
 def _hull_limit(
     view: View,
-    camera: Camera,
     foot: np.ndarray,
     direction: np.ndarray,
     base: np.ndarray,
     height: np.ndarray,
     fractions: np.ndarray,
+    inset: float,
 ) -> np.ndarray:
-    """Visual hull: the largest height up to which a node's whole path stays well inside the matte."""
+    """Visual hull: the largest height up to which a node's whole path stays inside the matte.
+
+    `inset` (face heights) is by how much the matte is shrunk first, or grown if it is negative.
+    """
     deepest = -0.012
     rise = deepest + (height[..., None] - deepest) * fractions
     path = foot[..., None, :] + direction[..., None, :] * (base[..., None] + rise)[..., None]
-    pixels = _project_flat(camera, path.reshape(-1, 3))
-    inner = cv2.erode(view.frame.alpha, disk(max(1, round(0.012 * view.size))))
+    pixels = _project_flat(view.head_camera, path.reshape(-1, 3))
+    kernel = disk(max(1, round(abs(inset) * view.size)))
+    inner = (cv2.erode if inset > 0 else cv2.dilate)(view.frame.alpha, kernel)
     ok = look_up(inner, pixels) > 0.5
     ok |= ~inside(pixels, *view.shape, 1) | ~view.frame.valid[nearest_index(pixels, *view.shape)]
     ok = ok.reshape(*height.shape, -1)
