@@ -9,7 +9,8 @@ from painted_head import paint
 from headsplat.data.video import VideoWriter
 from headsplat.errors import HeadsplatError
 from headsplat.motion import Motion, head_turn
-from headsplat.track.sequence import fill_gaps, without_spikes
+from headsplat.track.sequence import fill_gaps
+from headsplat.track.smoothing import without_spikes
 from headsplat.track.video import track_parameters, track_video, with_blinks
 
 pytest.importorskip("mediapipe")

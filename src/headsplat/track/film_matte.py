@@ -16,7 +16,8 @@ _CALM = 0.35
 """Weight of a new matte against the last one where the picture stood still."""
 _LOW, _HIGH = 0.12, 0.88
 """The guided filter rarely reaches exactly 0 and 1: the ends are stretched to them."""
-_BLUR_WIDE, _BLUR_NARROW = 45, 5
+_COARSER, _WIDE, _NARROW = 4, 11, 5
+"""Un-mixing: how much smaller the first round is, and how wide both rounds blur, pixels."""
 
 
 class FilmMatte:
@@ -70,9 +71,10 @@ class FilmMatte:
 
 
 def unmix(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """The person's own colours where they mix with the backdrop.
+    """The person's own colours where they mix with the backdrop; the picture's elsewhere.
 
-    Blur-fusion foreground estimation (Forte 2021, arXiv 2006.14970), twice: wide, then narrow.
+    Blur-fusion foreground estimation (Forte 2021, arXiv 2006.14970) in two rounds: colours of both sides from
+    a wide neighbourhood, at a quarter of the size, then from a narrow one.
 
     Args:
         image: (H, W, 3) float32 0..1.
@@ -81,22 +83,42 @@ def unmix(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     Returns:
         (H, W, 3) float32 0..1.
     """
-    foreground = backdrop = image
-    for width in (_BLUR_WIDE, _BLUR_NARROW):
-        foreground, backdrop = _blur_fusion(image, alpha, foreground, backdrop, width)
-    return foreground
+    import cv2
+
+    size = (max(1, image.shape[1] // _COARSER), max(1, image.shape[0] // _COARSER))
+    small, thin = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (image, alpha))
+    everywhere = np.ones(thin.shape, bool)
+    fore, back = (
+        cv2.resize(x, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        for x in _blur_fusion(small, thin, small, small, _WIDE, everywhere)
+    )
+    mixed = (alpha > 0) & (alpha < 1)
+    # Where a pixel is one side alone, its own colour is that side's; only the band between needs the guess.
+    fore, back = (
+        np.where((alpha == 1)[..., None], image, fore),
+        np.where((alpha == 0)[..., None], image, back),
+    )
+    out = image.copy()
+    out[mixed] = _blur_fusion(image, alpha, fore, back, _NARROW, mixed)[0]
+    return out
 
 
 def _blur_fusion(
-    image: np.ndarray, alpha: np.ndarray, foreground: np.ndarray, backdrop: np.ndarray, width: int
+    image: np.ndarray, alpha: np.ndarray, fore: np.ndarray, back: np.ndarray, width: int, where: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One round: smooth both colours over their own side, then put the picture's mismatch on the person."""
+    """One round: smooth both colours over their own side, then put the picture's mismatch on the person.
+
+    Returns:
+        Both colours at the pixels `where`; with `where` everywhere, as pictures.
+    """
     import cv2
 
     a = alpha[..., None]
-    share = cv2.blur(alpha, (width, width))[..., None]
-    fore = cv2.blur(foreground * a, (width, width)) / (share + 1e-5)
-    back = cv2.blur(backdrop * (1 - a), (width, width)) / (1 - share + 1e-5)
+    share = cv2.blur(alpha, (width, width))
+    fore, back = cv2.blur(fore * a, (width, width)), cv2.blur(back * (1 - a), (width, width))
+    if not where.all():
+        image, a, share, fore, back = image[where], a[where], share[where], fore[where], back[where]
+    fore, back = fore / (share[..., None] + 1e-5), back / (1 - share[..., None] + 1e-5)
     return np.clip(fore + a * (image - a * fore - (1 - a) * back), 0, 1), np.clip(back, 0, 1)
 
 

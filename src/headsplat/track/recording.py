@@ -144,7 +144,7 @@ def _follow(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points (T, 478, 2) in pixels of the source, gaps filled, and (T,) where the face was found."""
     from headsplat.track.follow import Follower, Whereabouts
-    from headsplat.track.sequence import fill_gaps
+    from headsplat.track.sequence import fill_gaps, glitches
 
     done = ledger.blocks("follow")
     if ledger.load("followed", 0) is None:
@@ -177,7 +177,8 @@ def _follow(
             f"{footage.path.name} shows no face that can be tracked in {100 * (1 - present.mean()):.0f} % of "
             "its frames; use a video of one person facing the camera."
         )
-    points = np.concatenate([block["points"] for block in done]).astype(np.float64)
+    points = fill_gaps(np.concatenate([block["points"] for block in done]).astype(np.float64), present)
+    present &= ~glitches(points, present)
     return fill_gaps(points, present), present
 
 
@@ -211,7 +212,7 @@ def _fit(
             report("Fitting the head", _FOLLOWED + (_FITTED - _FOLLOWED) * share)
         ledger.save("fit", number, **_pack(tuple(fitted)))
         poses += fitted
-    return replace(start, poses=smooth(points.names, tuple(poses), present, fps))
+    return replace(start, poses=smooth(points.names, tuple(poses), fps))
 
 
 def _cut_out(

@@ -10,11 +10,16 @@ import numpy as np
 from headsplat.gaussians import axis_angle_to_matrix
 from headsplat.track import landmarks as lm
 from headsplat.track.points import FacePoints
+from headsplat.track.smoothing import smooth_adaptively, spikes, without_spikes
 from headsplat.track.solver import Fit, Pose
 
 _KEYFRAMES = 8
-_SMOOTH_POSE, _SMOOTH_FACE = 0.25, 0.17
-"""Length of the smoothing windows in seconds (Savitzky-Golay, second order)."""
+_REGIONS = (("mouth", "jaw", "tongue"), ("eye",), ("brow",), ("cheek", "nose"))
+"""How the names of expressions begin that move together."""
+_NOISE = 0.003
+"""Least noise of an expression weight: one that rests at its bound seems to have none."""
+_GLITCH = 0.08
+"""A jump of the face by less than this share of its height is never called a glitch."""
 
 
 def fill_gaps(landmarks: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -66,59 +71,45 @@ def fit_each(
         yield current.poses[0]
 
 
-def smooth(
-    names: tuple[str, ...], poses: tuple[Pose, ...], present: np.ndarray, fps: float
-) -> tuple[Pose, ...]:
-    """Zero-phase smoothing of pose and expression, outliers replaced first; lids and lips stay crisp.
+def smooth(names: tuple[str, ...], poses: tuple[Pose, ...], fps: float) -> tuple[Pose, ...]:
+    """Zero-phase smoothing of pose, expression and gaze, single outliers of the pose replaced first.
 
     Args:
         names: of the expressions.
         poses: one per frame.
-        present: (T,) bool, where the face was found.
         fps: frames per second.
     """
     from headsplat.track.torso import mean_rotation, rotation_vector
 
-    rotations = np.array([pose.rotation for pose in poses])
-    stance = mean_rotation(rotations[present])
-    turns = np.array([rotation_vector(stance.T @ r) for r in rotations])
-    places = np.array([pose.translation for pose in poses])
-    gazes = np.array([pose.gaze.reshape(-1) for pose in poses])
+    stance = mean_rotation(np.array([pose.rotation for pose in poses]))
+    placed = [np.append(rotation_vector(stance.T @ pose.rotation), pose.translation) for pose in poses]
+    placed = smooth_adaptively(without_spikes(np.array(placed)), [np.arange(6)], fps, sigmas=2.5, first=5.0)
     weights = np.array([pose.expression for pose in poses])
-    turns, places = (
-        _savgol(without_spikes(turns), _SMOOTH_POSE * fps),
-        _savgol(without_spikes(places), _SMOOTH_POSE * fps),
-    )
-    gazes = _savgol(gazes, _SMOOTH_FACE * fps)
-    crisp = np.array([name.startswith(("eyeBlink", "eyeSquint", "mouth", "jaw")) for name in names])
-    weights = np.where(crisp, weights, np.clip(_savgol(weights, _SMOOTH_FACE * fps), 0, None))
+    regions = [np.array([i for i, n in enumerate(names) if n.startswith(start)]) for start in _REGIONS]
+    weights = smooth_adaptively(weights, regions, fps, floor=_NOISE, longest=6)
+    gazes = np.array([pose.gaze.reshape(-1) for pose in poses])
+    gazes = smooth_adaptively(gazes, [np.arange(4)], fps, floor=_NOISE, longest=4)
     return tuple(
         replace(
             pose,
-            rotation=stance @ axis_angle_to_matrix(turn),
-            translation=place,
-            expression=weight,
+            rotation=stance @ axis_angle_to_matrix(place[:3]),
+            translation=place[3:],
+            expression=np.clip(weight, 0, None),
             gaze=gaze.reshape(2, 2),
         )
-        for pose, turn, place, weight, gaze in zip(poses, turns, places, weights, gazes, strict=True)
+        for pose, place, weight, gaze in zip(poses, placed, weights, gazes, strict=True)
     )
 
 
-def without_spikes(values: np.ndarray) -> np.ndarray:
-    """Replace frames much farther off the median of five neighbours than they usually move in one frame."""
-    if len(values) < 5:
-        return values
-    padded = np.concatenate([values[:1], values[:1], values, values[-1:], values[-1:]])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 5, axis=0)
-    median = np.median(windows, -1)
-    away = np.abs(values - median)
-    usual = np.median(np.abs(np.diff(values, axis=0)), 0) + 1e-9
-    return np.where((away > 8 * usual).any(1, keepdims=True), median, values)
+def glitches(landmarks: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """(T,) bool: frames in which the face jumps away and back, which no head does.
 
-
-def _savgol(values: np.ndarray, length: float) -> np.ndarray:
-    """Savitzky-Golay of second order over about `length` frames; unchanged if that is under five."""
-    from scipy.signal import savgol_filter
-
-    window = min(2 * round((length - 1) / 2) + 1, len(values) - 1 + len(values) % 2)
-    return np.asarray(savgol_filter(values, window, 2, axis=0)) if window >= 5 else values
+    Args:
+        landmarks: (T, 478, 2) pixels, gaps filled.
+        present: (T,) bool, where the face was found.
+    """
+    heights = np.linalg.norm(landmarks[:, lm.FOREHEAD] - landmarks[:, lm.CHIN], axis=1)
+    eyes = np.linalg.norm(landmarks[:, lm.OUTER_EYE_LEFT] - landmarks[:, lm.OUTER_EYE_RIGHT], axis=1)
+    unit = np.median(heights)
+    features = np.column_stack([landmarks[:, : lm.MESH].mean(1), heights, eyes]) / unit
+    return spikes(features, least=_GLITCH) & present

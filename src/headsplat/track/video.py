@@ -92,7 +92,7 @@ def track_parameters(
     for pose in fit_each(points, landmarks, centre, replace(start, poses=start.poses[:1])):
         poses.append(pose)
         report("Fitting the head", 0.5 + 0.5 * len(poses) / len(landmarks))
-    fit = replace(start, poses=smooth(points.names, tuple(poses), present, video.fps))
+    fit = replace(start, poses=smooth(points.names, tuple(poses), video.fps))
     errors = landmark_errors(points, fit, landmarks, centre).mean(1)
     confidence = np.clip((0.035 - errors) / 0.02, 0, 1) * present
     return VideoTrack(fit, landmarks, errors, confidence, video.fps, video.width, video.height)
