@@ -58,13 +58,37 @@ def track(
 
 
 @app.command
-def info(avatar: Positional[Path], *, json: bool = False) -> None:
-    """Say what is in an avatar file.
+def info(path: Positional[Path], *, flame: Path | None = None, json: bool = False) -> None:
+    """Say what is in an avatar file, or in a tracked recording and what is wrong with it.
 
     Args:
-        avatar: the .avatar file.
+        path: the .avatar file, or the folder of a recording in any layout of docs/datasets.md.
+        flame: FLAME's file, for recordings that need its joints.
         json: print one machine-readable line last.
     """
+    if path.is_dir() or path.suffix.lower() in (".json", ".npz", ".pkl"):
+        _recording(path, flame, json)
+    else:
+        _avatar(path, json)
+
+
+def _recording(folder: Path, flame: Path | None, json: bool) -> None:
+    from headsplat.data.datasets import read_dataset
+    from headsplat.data.datasets.check import describe, examine, summary
+
+    with Status("Reading the recording") as status:
+        dataset = read_dataset(folder, flame=flame)
+        problems = examine(dataset, flame=None if flame is None else flame.name, progress=status)
+    facts = {
+        "dataset": str(dataset.root),
+        **summary(dataset),
+        "notes": dataset.info.get("notes", []),
+        "problems": problems,
+    }
+    finish(facts, describe(dataset, problems), json)
+
+
+def _avatar(avatar: Path, json: bool) -> None:
     import numpy as np
 
     from headsplat.avatar_file import load_avatar

@@ -1,0 +1,132 @@
+"""Read INSTA's recordings: FLAME's expressions beside pictures, and a camera that moves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headsplat.data.dataset import Dataset, View
+from headsplat.data.datasets.assemble import (
+    Problems,
+    assemble,
+    camera_of,
+    index_json,
+    intrinsics,
+    invert,
+    picture,
+)
+from headsplat.data.datasets.checkpoints import flame_of
+from headsplat.data.datasets.flame_pose import JOINTS, expression_names
+from headsplat.data.datasets.untrusted import inside, numbers, read_checkpoint
+from headsplat.errors import HeadsplatError
+
+EXPRESSIONS = 100
+LAST_TEST, LAST_VAL = 350, 20
+"""INSTA judges by the last 350 frames; it looks at the last 20 of them while it learns."""
+
+
+def read_insta(folder: str | os.PathLike[str]) -> Dataset:
+    """Read a recording that INSTA learns from.
+
+    The jaw and the eyes are in the meshes only; where the tracker's `checkpoint/<frame>.frame` files lie in
+    the folder they give rotations and shape. World = FLAME's frame, so `T_world_head` is the identity.
+
+    Args:
+        folder: holds transforms.json, images/ (RGBA) and flame/exp/.
+
+    Raises:
+        HeadsplatError: no frame can be used; the reason is said.
+    """
+    root, problems = Path(folder), Problems()
+    top, frames = index_json(root / "transforms.json")
+    views, names, shape = [], [], np.zeros(0)
+    for number, frame in enumerate(frames):
+        name = str(frame.get("file_path", f"frame {number}"))
+        try:
+            view, betas = _view(root, {**top, **frame}, number)
+        except (HeadsplatError, ValueError, TypeError, KeyError, OverflowError) as error:
+            problems.add(f"is left out ({error})", name)
+            continue
+        views.append(view)
+        names.append(name)
+        shape = betas if len(betas) else shape
+    notes = []
+    if not len(shape):
+        notes.append(
+            "INSTA keeps the jaw, the eyes and the shape only in its meshes; they are taken as at rest."
+        )
+    return assemble(
+        root,
+        "insta",
+        views,
+        head="flame",
+        shape=shape,
+        expressions=expression_names(EXPRESSIONS),
+        joints=JOINTS,
+        splits=_splits(root, names),
+        notes=notes,
+        problems=problems,
+        info={"meshes": sum((root / str(frame.get("mesh_path"))).is_file() for frame in frames)},
+    )
+
+
+def _view(root: Path, frame: Mapping[str, Any], number: int) -> tuple[View, np.ndarray]:
+    image = picture(inside(root, frame["file_path"]))
+    width, height = float(frame["w"]), float(frame["h"])
+    fx = float(frame["fl_x"])
+    K = intrinsics(fx, float(frame.get("fl_y", fx)), float(frame.get("cx", width / 2)),
+                   float(frame.get("cy", height / 2)))  # fmt: skip
+    expression, rotations, shape = np.zeros(EXPRESSIONS), np.zeros((len(JOINTS), 3)), np.zeros(0)
+    tracked = root / "checkpoint" / f"{image.stem}.frame"
+    if tracked.is_file():
+        found = flame_of(read_checkpoint(tracked))
+        expression, rotations, shape = found.expression, found.rotations, found.shape
+    elif frame.get("exp_path"):
+        expression = _numbers_of(inside(root, frame["exp_path"]))
+    view = View(
+        image=image,
+        mask=None,
+        # The matrix was inverted from OpenCV extrinsics; nothing turns its axes.
+        camera=camera_of(invert(numbers(frame["transform_matrix"], (4, 4))), K, width, height),
+        timestep=number,
+        camera_index=0,
+        expression=expression,
+        rotations=rotations,
+        T_world_root=np.eye(4),
+        T_world_head=np.eye(4),
+    )
+    return view, shape
+
+
+def _numbers_of(path: Path) -> np.ndarray:
+    """(100,) expression weights of a text file with one to a line."""
+    try:
+        with path.open() as file:
+            return numbers([float(word) for word in file.read(100_000).split()], (EXPRESSIONS,))
+    except (OSError, ValueError) as error:
+        raise HeadsplatError(f"{path.name} is missing or does not hold {EXPRESSIONS} numbers") from error
+
+
+def _splits(root: Path, names: list[str]) -> dict[str, list[int]]:
+    """The parts as INSTA's files say; without them by its rule, or by the last tenth of a short recording."""
+    if (root / "transforms_train.json").is_file():
+        places, parts = {name: number for number, name in enumerate(names)}, {}
+        for part in ("train", "val", "test"):
+            path = root / f"transforms_{part}.json"
+            listed = index_json(path)[1] if path.is_file() else []
+            parts[part] = [places[n] for f in listed if (n := str(f.get("file_path"))) in places]
+        parts["test"] = sorted(set(parts["test"]) - set(parts["val"]))
+        return parts
+    count = len(names)
+    if count < 2 * LAST_TEST:
+        tested = max(1, count // 10)
+        return {"train": list(range(count - tested)), "test": list(range(count - tested, count))}
+    return {
+        "train": list(range(count - LAST_TEST)),
+        "test": list(range(count - LAST_TEST, count - LAST_VAL)),
+        "val": list(range(count - LAST_VAL, count)),
+    }
