@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -41,6 +46,15 @@ def fail_to_make(frame: Any, name: str, **options: Any) -> Avatar:
     raise HeadsplatError("This method is out of order.")
 
 
+def break_down(frame: Any, name: str, **options: Any) -> Avatar:
+    return 1 / 0  # pyright: ignore
+
+
+def make_stiff_egg(frame: Any, name: str, **options: Any) -> Avatar:
+    """An egg without expressions: nobody can drive it."""
+    return make_avatar(60, seed=2, expressions=("wink",))
+
+
 def stop(frame: Any, name: str, **options: Any) -> Avatar:
     raise KeyboardInterrupt
 
@@ -70,6 +84,13 @@ def run(manifest: Manifest, photos: Path, tmp_path_factory: pytest.TempPathFacto
     return evaluate(manifest, photos, METHODS, tmp_path_factory.mktemp("run"), make_egg, NETWORKS)
 
 
+@pytest.fixture(scope="module")
+def lone(manifest: Manifest, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same in a process of its own, as the command line does it."""
+    folder = tmp_path_factory.mktemp("lone")
+    return evaluate(manifest, photos, METHODS, folder, make_egg, NETWORKS, workers=1)
+
+
 def test_results_are_complete(run: Run) -> None:
     assert [(r["case"], r["method"]) for r in run.results] == [
         (case.name, str(method)) for case in run.manifest.cases for method in METHODS
@@ -92,14 +113,14 @@ def test_the_warp_follows_the_face(run: Run) -> None:
 def test_a_stopped_run_goes_on(run: Run, manifest: Manifest, photos: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     evaluate(manifest, photos, METHODS[:1], folder, make_egg, NETWORKS)
-    kept = {p.name: p.stat().st_mtime_ns for p in (folder / "results").iterdir()}
+    kept = written(folder)
     with pytest.raises(KeyboardInterrupt):
         evaluate(manifest, photos, METHODS, folder, stop, NETWORKS)
     with pytest.raises(HeadsplatError, match="no finished"):
         load_run(folder)
     finished = evaluate(manifest, photos, METHODS, folder, make_egg, NETWORKS)
     # What was there was not made again, and the figures are those of the run that was never stopped.
-    assert {name: (folder / "results" / name).stat().st_mtime_ns for name in kept} == kept
+    assert written(folder).items() >= kept.items()
     assert scores_only(finished) == scores_only(run)
 
 
@@ -111,12 +132,13 @@ def test_a_finished_run_only_reads(run: Run, manifest: Manifest, photos: Path) -
     assert again.results == run.results and steps == [(4, 4)]
 
 
-def test_processes_give_the_same_figures(run: Run, manifest: Manifest, photos: Path, tmp_path: Path) -> None:
-    small = Manifest("stills", (manifest.cases[0], manifest.cases[3]), {})
-    parallel = evaluate(small, photos, METHODS, tmp_path / "run", make_egg, NETWORKS, workers=2)
-    alone = {(r["case"], r["method"]): r for r in scores_only(run)}
-    for result in scores_only(parallel):
-        expected = alone[result["case"], result["method"]]
+def test_figures_do_not_depend_on_the_processes(
+    run: Run, lone: Run, manifest: Manifest, photos: Path, tmp_path: Path
+) -> None:
+    parallel = evaluate(manifest, photos, METHODS, tmp_path / "run", make_egg, NETWORKS, workers=2)
+    assert scores_only(parallel) == scores_only(lone)
+    # With as many threads as there are, sums are taken in another order.
+    for result, expected in zip(scores_only(lone), scores_only(run), strict=True):
         for got, wanted in zip(result["targets"], expected["targets"], strict=True):
             assert got["scores"] == pytest.approx(wanted["scores"], rel=1e-3)
 
@@ -127,6 +149,86 @@ def test_a_method_that_fails_is_listed(manifest: Manifest, photos: Path, tmp_pat
     assert failed.results[2]["failed"] == "This method is out of order."
     assert summary.lost(failed, "egg") == (1, 1) and summary.lost(failed, "copy") == (0, 1)
     assert "out of order" in markdown([failed])
+
+
+def test_an_error_nobody_expected_is_a_row_too(manifest: Manifest, photos: Path, tmp_path: Path) -> None:
+    small = Manifest("stills", manifest.cases[:2], {})
+    run = evaluate(small, photos, METHODS, tmp_path / "run", break_down, NETWORKS)
+    rows = [r for r in run.results if r["method"] == "egg"]
+    assert len(rows) == 2 and all("ZeroDivisionError in test_runner.py" in r["failed"] for r in rows)
+    assert summary.failed(run, "egg") == (2, 2) and summary.failed(run, "copy") == (0, 2)
+    assert "| egg | – |" in markdown([run]) and "2/2 | 2/2 |" in markdown([run])
+
+
+def test_a_picture_that_fails_is_lost_alone(manifest: Manifest, photos: Path, tmp_path: Path) -> None:
+    small = Manifest("stills", manifest.cases[:1], {})
+    run = evaluate(small, photos, METHODS, tmp_path / "run", make_stiff_egg, NETWORKS)
+    assert run.results[2]["failed"] is None and summary.lost(run, "egg") == (1, 1)
+    assert "ARKit" in run.results[2]["targets"][0]["missing"]["all"]
+    assert "ARKit" in summary.cell(run, "egg", "psnr").reason
+
+
+def test_nobody_gains_by_failing(run: Run) -> None:
+    results = [json.loads(json.dumps(r)) for r in run.results if r["method"] != "egg"]
+    run = replace(run, methods=("copy", "warp"), results=tuple(results))
+    assert summary.shared(run) is None
+    results = [json.loads(json.dumps(result)) for result in results]
+    for result in results:
+        if result["method"] == "warp" and result["case"] == "ann a to b":
+            del result["targets"][0]["scores"]["akd"]
+    uneven = replace(run, results=tuple(results))
+    fair = summary.shared(uneven)
+    assert fair is not None
+    assert [summary.cell(uneven, m, "akd").cases for m in ("copy", "warp")] == [3, 2]
+    assert [summary.cell(fair, m, "akd").cases for m in ("copy", "warp")] == [2, 2]
+    assert summary.cell(fair, "copy", "psnr") == summary.cell(run, "copy", "psnr")
+    assert "pictures that every method has" in markdown([uneven])
+
+
+def test_a_killed_run_goes_on_to_the_same_figures(
+    lone: Run, manifest: Manifest, photos: Path, tmp_path: Path
+) -> None:
+    """Killed without warning at random moments; the worker must not outlive what started it."""
+    manifest.save(tmp_path / "manifest.json")
+    program = (
+        "import sys; from pathlib import Path; import test_runner as t\n"
+        "t.evaluate(t.Manifest.load(Path(sys.argv[1])), Path(sys.argv[2]), t.METHODS, Path(sys.argv[3]),"
+        " t.make_egg, t.NETWORKS, workers=1)"
+    )
+    folder = tmp_path / "run"
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    command = [sys.executable, "-c", program, *map(str, (tmp_path / "manifest.json", photos, folder))]
+    random, kept = np.random.default_rng(), {}
+    for least in (1, 5):
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, start_new_session=True)
+        while len(written(folder)) < least and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.4))
+        process.kill()
+        process.wait()
+        assert ends_soon(process.pid)
+        kept |= written(folder)
+    assert len(kept) >= 5
+    finished = evaluate(manifest, photos, METHODS, folder, make_egg, NETWORKS, workers=1)
+    assert written(folder).items() >= kept.items()
+    assert scores_only(finished) == scores_only(lone)
+
+
+def written(folder: Path) -> dict[Path, int]:
+    """The results of a run, and when each was written."""
+    files = (p for p in folder.glob("results/*.json") if not p.name.startswith("."))
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def ends_soon(session: int) -> bool:
+    """Whether no process of a session is left after some seconds."""
+    for _ in range(500):
+        try:
+            os.killpg(session, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def test_a_folder_keeps_to_its_data(run: Run, photos: Path) -> None:

@@ -68,6 +68,10 @@ def page(runs: Sequence[Run]) -> str:
 def tables(run: Run) -> list[tuple[str, list[Row], list[str]]]:
     """(heading, rows with the column headings first, notes) of a run."""
     out = [("Means over cases", *_means(run))]
+    shared = summary.shared(run)
+    if shared is not None:
+        rows, _ = _means(shared)
+        out.append(("Means over the pictures that every method has", [row[:-2] for row in rows], []))
     duels = _duels(run)
     if len(duels) > 1:
         out.append(("Cases won", duels, ["won / cases that both methods have"]))
@@ -87,7 +91,7 @@ def tables(run: Run) -> list[tuple[str, list[Row], list[str]]]:
 
 def _means(run: Run) -> tuple[list[Row], list[str]]:
     columns = summary.columns(run)
-    rows, notes = [["method", *(_heading(m) for m in columns), "lost"]], {}
+    rows, notes = [["method", *(_heading(m) for m in columns), "failed", "lost"]], {}
     for method in run.methods:
         row = [method]
         for metric in columns:
@@ -95,8 +99,8 @@ def _means(run: Run) -> tuple[list[Row], list[str]]:
             row.append(_number(cell.value, metric.digits))
             if cell.value is None:
                 notes.setdefault(f"{metric.heading}: {cell.reason}", []).append(method)
-        gone, total = summary.lost(run, method)
-        rows.append([*row, f"{gone}/{total}"])
+        counts = (summary.failed(run, method), summary.lost(run, method))
+        rows.append([*row, *(f"{gone}/{total}" for gone, total in counts)])
     texts = [f"– {why} ({', '.join(methods)})" for why, methods in notes.items()]
     failures = {(r["case"], r["failed"]): None for r in run.results if r["failed"]}
     texts += [f"failed: {case}: {why}" for case, why in list(failures)[:_SHOWN]]

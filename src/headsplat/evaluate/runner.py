@@ -10,8 +10,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,7 +113,7 @@ def _in_parallel(tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[int
             yield _work(*task)
         return
     # Fresh processes: MediaPipe and thread pools do not survive a fork.
-    with _one_thread(), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with _one_thread(), ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent) as pool:
         try:
             for future in as_completed([pool.submit(_work, *task) for task in tasks]):
                 yield future.result()
@@ -123,6 +124,18 @@ def _in_parallel(tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[int
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """Make this process end when the one that started it is killed, instead of waiting for it for ever."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def load_run(folder: Path) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,8 @@ def cell(run: Run, method: str, metric: str) -> Cell:
     values = [v for v in (case_score(r, metric) for r in own) if v is not None]
     if values:
         return Cell(float(np.mean(values)), len(values))
-    reasons = [t["missing"][metric] for r in own for t in r["targets"] if metric in t["missing"]]
+    gaps = [t["missing"] for r in own for t in r["targets"]]
+    reasons = [gap[key] for key in (metric, "all") for gap in gaps if key in gap]
     reasons += [r["failed"] for r in own if r["failed"]]
     return Cell(None, 0, reasons[0] if reasons else "not measured")
 
@@ -56,6 +57,42 @@ def lost(run: Run, method: str) -> tuple[int, int]:
         for target in result["targets"]:
             gone += "all" in target["missing"] or "no face found" in target["missing"].get("aed", "")
     return gone, total
+
+
+def failed(run: Run, method: str) -> tuple[int, int]:
+    """Cases in which a method made no avatar at all, and all cases."""
+    own = [r for r in run.results if r["method"] == method]
+    return sum(r["failed"] is not None for r in own), len(own)
+
+
+def shared(run: Run) -> Run | None:
+    """The run with only those figures that every method has of a picture; None if that drops nothing.
+
+    A method is not made better by the hard pictures that it fails at. A metric that a method never has is no
+    reason to drop the others' figures.
+    """
+    measured = {
+        (r["method"], name) for r in run.results for target in r["targets"] for name in target["scores"]
+    }
+    wanted = {name: {m for m, other in measured if other == name} for _, name in measured}
+    holders: dict[tuple[str, str, str], set[str]] = {}
+    for r in run.results:
+        for target in r["targets"]:
+            for name in target["scores"]:
+                holders.setdefault((r["case"], target["target"], name), set()).add(r["method"])
+    results, dropped = [], False
+    for r in run.results:
+        targets = []
+        for target in r["targets"]:
+            kept = {
+                name: value
+                for name, value in target["scores"].items()
+                if holders[r["case"], target["target"], name] == wanted[name]
+            }
+            dropped |= len(kept) < len(target["scores"])
+            targets.append(target | {"scores": kept})
+        results.append(r | {"targets": targets})
+    return replace(run, results=tuple(results)) if dropped else None
 
 
 def wins(run: Run, method: str, other: str, metric: Metric) -> tuple[int, int] | None:
@@ -124,6 +161,7 @@ def facts(run: Run) -> dict[str, Any]:
         rows[method] = {
             "scores": {name: round(c.value, 5) for name, c in cells.items() if c.value is not None},
             "missing": {name: c.reason for name, c in cells.items() if c.value is None},
+            "failed": failed(run, method)[0],
             "lost": gone,
             "pictures": total,
         }
