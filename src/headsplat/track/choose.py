@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +55,12 @@ def calmness(landmarks: np.ndarray) -> float:
     lids = lm.lid_openings(landmarks).min()
     lips = np.linalg.norm(landmarks[13] - landmarks[14]) / lm.face_height(landmarks)
     return float(np.clip((lids - _SHUT) / 0.10, 0.05, 1) * np.clip(1.2 - 6 * lips, 0.15, 1))
+
+
+def plainness(expression: Mapping[str, float]) -> float:
+    """0..1 for expression weights by name: how near to a face at rest; gaze and lids do not count."""
+    size = sum(w * w for name, w in expression.items() if not name.startswith(("eyeLook", "eyeBlink")))
+    return float(np.exp(-0.35 * size))
 
 
 def sharpness(picture: np.ndarray, landmarks: np.ndarray) -> float:
