@@ -16,8 +16,10 @@ from headsplat.track.solver import Fit, Pose
 _KEYFRAMES = 8
 _REGIONS = (("mouth", "jaw", "tongue"), ("eye",), ("brow",), ("cheek", "nose"))
 """How the names of expressions begin that move together."""
-_NOISE = 0.003
-"""Least noise of an expression weight: one that rests at its bound seems to have none."""
+_NOISE = (0.003, 0.006)
+"""Least noise of an expression weight (one that rests at its bound seems to have none), and the most."""
+_POSE_NOISE = np.array([2e-3, 2e-3, 2e-3, 2e-4, 2e-4, 1.2e-3])
+"""The most noise of a rotation vector, radians, and of a position in the camera, metres."""
 _GLITCH = 0.08
 """A jump of the face by less than this share of its height is never called a glitch."""
 
@@ -83,12 +85,15 @@ def smooth(names: tuple[str, ...], poses: tuple[Pose, ...], fps: float) -> tuple
 
     stance = mean_rotation(np.array([pose.rotation for pose in poses]))
     placed = [np.append(rotation_vector(stance.T @ pose.rotation), pose.translation) for pose in poses]
-    placed = smooth_adaptively(without_spikes(np.array(placed)), [np.arange(6)], fps, sigmas=2.5, first=5.0)
+    placed = without_spikes(np.array(placed))
+    placed = smooth_adaptively(
+        placed, [np.arange(6)], fps, sigmas=2.5, first=5.0, ceiling=_POSE_NOISE, alone=1.5
+    )
     weights = np.array([pose.expression for pose in poses])
     regions = [np.array([i for i, n in enumerate(names) if n.startswith(start)]) for start in _REGIONS]
-    weights = smooth_adaptively(weights, regions, fps, floor=_NOISE, longest=6)
+    weights = smooth_adaptively(weights, regions, fps, floor=_NOISE[0], ceiling=_NOISE[1], longest=6)
     gazes = np.array([pose.gaze.reshape(-1) for pose in poses])
-    gazes = smooth_adaptively(gazes, [np.arange(4)], fps, floor=_NOISE, longest=4)
+    gazes = smooth_adaptively(gazes, [np.arange(4)], fps, floor=_NOISE[0], ceiling=2 * _NOISE[1], longest=4)
     return tuple(
         replace(
             pose,

@@ -1,9 +1,9 @@
 """Take the noise out of tracked values without lag, and without rounding off what really is quick.
 
 Every value is fitted by a parabola over a window of frames around it (Savitzky and Golay 1964). A longer
-window removes more noise and blurs more; how long it may be is decided for each frame by Lepski's method (1990;
-the "intersection of confidence intervals"): the window grows while the answer stays within what the noise
-explains. So a still face is smoothed over half a second, and a blink not at all.
+window removes more noise and blurs more; how long it may be is decided for each frame by Lepski's method
+(1990; the "intersection of confidence intervals"): the window grows while the answer stays within what the
+noise explains. So a still face is smoothed over half a second, and a blink not at all.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ def smooth_adaptively(
     sigmas: float = 2.0,
     first: float = 4.0,
     floor: float = 0.0,
+    ceiling: float | np.ndarray = np.inf,
+    alone: float = np.inf,
     longest: int = 8,
 ) -> np.ndarray:
     """Smooth columns over time.
@@ -37,9 +39,11 @@ def smooth_adaptively(
         sigmas: how many standard deviations two windows may disagree by before the longer one is refused.
         first: the same between the raw value and the shortest window: a single frame is noisy evidence.
         floor: the least standard deviation of the noise that is assumed.
+        ceiling: the largest, one for all or (D,); a film that stutters must not pass for a noisy one.
+        alone: how many times farther one column may be off than its group together.
         longest: the longest half window, in frames at 30 per second.
     """
-    noise = np.maximum(noise_of(values), floor)
+    noise = np.clip(noise_of(values), floor, ceiling)
     answers, shares = [values], [1.0]
     for half in _half_windows(fps, longest):
         if len(values) < 2 * half + 1:
@@ -52,8 +56,9 @@ def smooth_adaptively(
         going = np.ones(len(values), bool)
         for i in range(1, len(answers)):
             for j in range(i):
-                away = (answers[i][:, group] - answers[j][:, group]) / (noise[group] * shares[j])
-                going &= np.sqrt((away**2).mean(1)) < (sigmas if j else first)
+                away = np.abs(answers[i][:, group] - answers[j][:, group]) / (noise[group] * shares[j])
+                limit = sigmas if j else first
+                going &= (np.sqrt((away**2).mean(1)) < limit) & (away.max(1) < alone * limit)
             out[np.ix_(going, group)] = answers[i][np.ix_(going, group)]
     return out
 

@@ -12,8 +12,8 @@ _SIDE = 2.8
 """Side of the window over the height of the face, for a head that keeps still."""
 _ABOVE, _BELOW, _BESIDE = 1.15, 1.35, 1.15
 """What the window must hold around the middle of the face, over the height of the face."""
-_HEAD = 0.75
-"""The same for the bare head; only for it does the window reach beyond the picture."""
+_HEAD_ABOVE, _HEAD_BELOW, _HEAD_BESIDE = 1.0, 0.8, 0.75
+"""The same for the head alone; only for it does the window reach beyond the picture."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def choose_window(landmarks: np.ndarray, width: int, height: int, size: int = 51
 
     low, high = around(_BESIDE, _ABOVE, _BELOW)
     wanted = max(_SIDE * float(np.median(faces)), float((high - low).max()))
-    head = np.ptp(around(_HEAD, _HEAD, _HEAD), axis=0).max()
+    seen = np.clip(around(_HEAD_BESIDE, _HEAD_ABOVE, _HEAD_BELOW), 0, [width, height])
+    head = np.ptp(seen, axis=0).max()
     side = round(min(wanted, max(min(width, height), head)))
     middle = (low + high) / 2
     corner = np.round(middle - side / 2).astype(int)
