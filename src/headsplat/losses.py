@@ -45,12 +45,16 @@ def ssim(image: Tensor, target: Tensor, sigma: float = 1.5) -> Tensor:
     window = (window / window.sum())[None, None]
 
     def blur(x: Tensor) -> Tensor:
-        flat = F.pad(x.flatten(0, 1)[:, None], (radius,) * 4, mode="reflect")
-        return F.conv2d(F.conv2d(flat, window[..., None, :]), window[..., None]).reshape(x.shape)
+        # All as channels of one picture: torch's depthwise convolution is far faster than a batch of
+        # one-channel pictures, above all backwards.
+        flat = F.pad(x.flatten(0, 1)[None], (radius,) * 4, mode="reflect")
+        count = flat.shape[1]
+        across, down = (w.expand(count, 1, -1, -1) for w in (window[..., None, :], window[..., None]))
+        return F.conv2d(F.conv2d(flat, across, groups=count), down, groups=count).reshape(x.shape)
 
-    mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
-    both = blur(a * b) - mean_a * mean_b
+    mean_a, mean_b, square_a, square_b, product = blur(torch.cat([a, b, a * a, b * b, a * b])).chunk(5)
+    var_a, var_b = square_a - mean_a**2, square_b - mean_b**2
+    both = product - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
     value = (2 * mean_a * mean_b + c1) * (2 * both + c2)
     value = value / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
