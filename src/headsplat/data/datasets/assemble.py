@@ -22,8 +22,12 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG")
 
 
 def camera_of(T_camera_world: np.ndarray, K: np.ndarray, width: float, height: float) -> Camera:
-    """A `Camera` in float32 from float64 matrices in OpenCV axes."""
-    return Camera(T_camera_world.astype(np.float32), K.astype(np.float32), int(width), int(height))
+    """A `Camera` in float32 from float64 matrices in OpenCV axes.
+
+    Entries under 1e-8 become 0: they are the rounding of an inversion, and would differ after the next one.
+    """
+    viewmat = np.where(np.abs(T_camera_world) < 1e-8, 0, T_camera_world).astype(np.float32)
+    return Camera(viewmat, K.astype(np.float32), int(width), int(height))
 
 
 def invert(T: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from headsplat.data.dataset import Dataset, View
-from headsplat.data.datasets.assemble import GL_TO_CV, index_json
-from headsplat.data.datasets.flame_pose import JOINTS, open_flame, rest_joints
+from headsplat.data.datasets.assemble import GL_TO_CV, camera_of, index_json
+from headsplat.data.datasets.flame_pose import JOINTS, open_flame, rest_joints, rigid
 from headsplat.data.datasets.vhap import FRONT_CAMERA, SPLITS, parameter_path, read_parameters, read_vhap
 from headsplat.errors import HeadsplatError
 from headsplat.files import writing
@@ -208,9 +208,10 @@ def _canonical(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _frame(view: View, shift: np.ndarray, rig: bool, camera_id: str) -> dict[str, Any]:
     camera, stem = view.camera, f"{view.timestep:05d}_{view.camera_index:02d}"
     K = np.asarray(camera.K, np.float64)
-    T_world_camera = np.linalg.inv(np.asarray(camera.viewmat, np.float64)) @ GL_TO_CV
-    if shift.any():
-        T_world_camera[:3, 3] += shift
+    moved = np.asarray(camera.viewmat, np.float64) @ rigid(np.eye(3), -shift)
+    # In the precision of a `Camera`, so that reading and writing again changes nothing.
+    viewmat = np.asarray(camera_of(moved, K, camera.width, camera.height).viewmat, np.float64)
+    T_world_camera = np.linalg.inv(viewmat) @ GL_TO_CV
     return {
         "timestep_index": view.timestep,
         "timestep_index_original": view.timestep,
