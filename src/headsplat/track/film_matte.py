@@ -7,15 +7,22 @@ import numpy as np
 from headsplat.track import landmarks as lm
 from headsplat.track.matte import segment_person
 
-_RADIUS, _SMOOTHNESS = 6, 2e-3
-"""Of the guided filter: pixels at 512, and how strong an edge of the picture must be to become one of the
-matte (variance of colours 0..1)."""
+_SURE, _UNSURE = 0.95, 0.05
+"""The network's answers beyond which a pixel is taken for the person's, or for the backdrop's."""
+_BAND = 5
+"""How far the sure regions keep from each other at least, pixels at 512."""
+_NEAR, _FAR = 15, 41
+"""Widths of the neighbourhoods in which both sides' colours are looked for, pixels at 512."""
+_COLOUR_NOISE = 0.06
+"""Spread of colours within one side, 0..1: sides less different than that cannot be told apart by colour."""
+_OFF_LINE = 0.05
+"""A colour farther off the mixtures of both sides' colours than that is neither."""
 _STILL, _MOVED = 4.0, 16.0
 """Mean change of a pixel's surroundings, 8-bit, below which it stood still and above which it moved."""
 _CALM = 0.35
 """Weight of a new matte against the last one where the picture stood still."""
-_LOW, _HIGH = 0.12, 0.88
-"""The guided filter rarely reaches exactly 0 and 1: the ends are stretched to them."""
+_STRETCH = 0.04
+"""Opacities nearer than this to 0 and 1 become 0 and 1."""
 _COARSER, _WIDE, _NARROW = 4, 11, 5
 """Un-mixing: how much smaller the first round is, and how wide both rounds blur, pixels."""
 
@@ -24,7 +31,8 @@ class FilmMatte:
     """Mattes for frame after frame; `state` is all that it remembers.
 
     The segmentation network answers each frame alone and flickers at the edges. Where the picture has not
-    changed the matte has not either, so the answers are averaged there over about the last three frames.
+    changed the matte has not either, so the answers are averaged there over about the last three frames. At
+    the edge the colours of both sides then say how much of each pixel is the person.
     """
 
     def __init__(self, state: dict[str, np.ndarray] | None = None) -> None:
@@ -45,15 +53,9 @@ class FilmMatte:
             alpha: (H, W) float32 0..1, zero where not valid.
             foreground: (H, W, 3) float32 0..1.
         """
-        import cv2
-
         image = pixels.astype(np.float32) / 255
         coarse = self._steady(pixels, segment_person(pixels))
-        guided = cv2.ximgproc.guidedFilter(image, coarse, _scaled(_RADIUS, coarse.shape), _SMOOTHNESS)
-        alpha = np.clip((guided - _LOW) / (_HIGH - _LOW), 0, 1)
-        # Far inside and outside the filter must not dig holes after colours; the network knows.
-        alpha = np.where(coarse > 0.98, 1, np.where(coarse < 0.02, 0, alpha))
-        alpha = (_one_person(alpha, landmarks) * valid).astype(np.float32)
+        alpha = _one_person(_sharpen(image, coarse), landmarks) * valid
         return alpha, unmix(image, alpha)
 
     def _steady(self, pixels: np.ndarray, coarse: np.ndarray) -> np.ndarray:
@@ -68,6 +70,52 @@ class FilmMatte:
             coarse = self.state["matte"] + trust * (coarse - self.state["matte"])
         self.state = {"picture": small, "matte": coarse.astype(np.float32)}
         return self.state["matte"]
+
+
+def _sharpen(image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    """The matte (H, W) that colours tell, and where they do not, the coarse one.
+
+    In the band between the sure regions each pixel is placed on the line between the mean colours of the
+    person and of the backdrop nearby (Berman et al. 2000); the clearer these differ, the more that counts.
+    """
+    import cv2
+
+    kernel = np.ones((_scaled(_BAND, coarse.shape),) * 2, np.uint8)
+    person = cv2.erode((coarse > _SURE).astype(np.uint8), kernel)
+    empty = cv2.erode((coarse < _UNSURE).astype(np.uint8), kernel)
+    band = (person == 0) & (empty == 0)
+    fore, fore_known = _colours_near(image, person, band)
+    back, back_known = _colours_near(image, empty, band)
+    line, own = fore - back, image[band] - back
+    length = (line**2).sum(-1)
+    along = np.clip((own * line).sum(-1) / (length + 1e-6), 0, 1)
+    off = ((own - along[:, None] * line) ** 2).sum(-1)
+    trust = length / (2 * _COLOUR_NOISE) ** 2 * fore_known * back_known / (1 + off / _OFF_LINE**2)
+    alpha = person.astype(np.float32)
+    mixed = (trust * along + coarse[band]) / (trust + 1)
+    alpha[band] = np.clip((mixed - _STRETCH) / (1 - 2 * _STRETCH), 0, 1)
+    return alpha
+
+
+def _colours_near(image: np.ndarray, region: np.ndarray, band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean colour (N, 3) of a region near each pixel of the band, and (N,) 0..1 whether any was there.
+
+    The nearer neighbourhood counts where it reaches the region, the wider one makes up the rest.
+    """
+    import cv2
+
+    size = (region.shape[1] // 2, region.shape[0] // 2)
+    mask = cv2.resize(region, size, interpolation=cv2.INTER_NEAREST).astype(np.float32)
+    inside = cv2.resize(image, size, interpolation=cv2.INTER_AREA) * mask[..., None]
+    colours, known = np.zeros((*mask.shape, 3), np.float32), np.zeros_like(mask)
+    for width in (_scaled(_NEAR / 2, region.shape), _scaled(_FAR / 2, region.shape)):
+        share = cv2.blur(mask, (width, width))
+        weight = np.minimum(1, share * width) * (1 - known)
+        colours += cv2.blur(inside, (width, width)) * (weight / (share + 1e-6))[..., None]
+        known += weight
+    whole = region.shape[1::-1]
+    colours, known = cv2.resize(colours, whole)[band], cv2.resize(known, whole)[band]
+    return colours / np.maximum(known, 1e-6)[:, None], known
 
 
 def unmix(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:

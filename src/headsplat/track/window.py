@@ -12,7 +12,7 @@ _SIDE = 2.8
 """Side of the window over the height of the face, for a head that keeps still."""
 _ABOVE, _BELOW, _BESIDE = 1.15, 1.35, 1.15
 """What the window must hold around the middle of the face, over the height of the face."""
-_HEAD_ABOVE, _HEAD_BELOW, _HEAD_BESIDE = 1.0, 0.8, 0.75
+_HEAD_ABOVE, _HEAD_BELOW, _HEAD_BESIDE = 1.0, 0.8, 0.65
 """The same for the head alone; only for it does the window reach beyond the picture."""
 
 
