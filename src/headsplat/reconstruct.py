@@ -1,10 +1,11 @@
-"""The one place that names every method: a photo in, an avatar out."""
+"""The one place that names every method: photos, a clip or a recording in, an avatar out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
@@ -16,14 +17,18 @@ from headsplat.errors import HeadsplatError
 
 Method = Literal["lift", "lam"]
 Size = Literal["5k", "20k", "80k"]
+Source = str | os.PathLike[str] | np.ndarray | Frame
+"""A photo, a clip or a recording: a path, a picture, or a frame that is tracked already."""
 
 
 def reconstruct(
-    photo: str | os.PathLike[str] | np.ndarray | Frame,
+    photo: Source | Sequence[Source],
     method: Method = "lift",
     *,
     gaussians: Size = "80k",
     refine: int = 80,
+    views: int = 8,
+    tolerant: bool = False,
     face: int | None = None,
     restyle: str | None = None,
     weights: str | os.PathLike[str] | None = None,
@@ -31,13 +36,16 @@ def reconstruct(
     flame_shape: str | os.PathLike[str] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Avatar:
-    """Turn a photo of a person into an avatar.
+    """Turn a photo of a person, several photos, a clip or a recording into an avatar.
 
     Args:
-        photo: a file, an image (H, W, 3) in 0..1 or 8-bit, or a frame already tracked.
+        photo: a file, an image (H, W, 3) in 0..1 or 8-bit, a frame already tracked, a video, or the folder of
+            a tracked recording; or several of these of one person (lift).
         method: `lift` needs no training and no GPU; `lam` needs a checkpoint.
         gaussians: about how many Gaussians (lift; elsewhere the checkpoint says).
         refine: refinement steps on what the photo shows; 0 for none (lift).
+        views: how many frames of a clip or a recording to use (lift).
+        tolerant: leave out those of several photos that cannot be used; `info` then names them in `left_out`.
         face: which face if the photo shows several, counted from the left, 1 is the first.
         restyle: draw, paint or grade the photo first: a key of `headsplat.data.restyle.STYLES`.
         weights: the .safetensors checkpoint (lam).
@@ -48,7 +56,9 @@ def reconstruct(
     Returns:
         The avatar. Its `info` holds `head` (name and shape of the head model), `landmark_error` (share of the
         distance of the outer eye corners), `confidence` 0..1, `seconds` spent without imports and, where the
-        head is the free one, `source_psnr` in dB inside the matte and `matte_iou`.
+        head is the free one, `source_psnr` in dB inside the matte and `matte_iou`. Of several photos they
+        are those of the main one, which the avatar looks like; `photos` is their number and `photo_psnr`
+        the dB of each.
 
     Raises:
         HeadsplatError: the photo cannot be read or shows no usable face, or a setting is out of range.
@@ -60,22 +70,27 @@ def reconstruct(
     match method:
         case "lift":
             from headsplat.methods import lift
-            from headsplat.track import track_photo
 
             sizes = {"5k": lift.lift_5k, "20k": lift.lift_20k, "80k": lift.lift_80k}
             if gaussians not in sizes:
                 raise HeadsplatError(f"There is no size {gaussians!r}; choose one of {', '.join(sizes)}.")
-            frame = photo if isinstance(photo, Frame) else track_photo(photo, face=face)
-            frame = _restyled(frame, restyle)
-            tell(0.3)
-            avatar = lift.reconstruct(
-                frame, sizes[gaussians](refine), progress=lambda done: tell(0.3 + 0.7 * done)
+            frames, left_out = track_all(
+                photo, views=views, face=face, tolerant=tolerant, progress=lambda done: tell(0.3 * done)
             )
+            frames = [_restyled(frame, restyle) for frame in frames]
+            frame = frames[0]
+            avatar = lift.reconstruct(
+                frames, sizes[gaussians](refine), progress=lambda done: tell(0.3 + 0.7 * done)
+            )
+            if left_out:
+                avatar = replace(avatar, info={**avatar.info, "left_out": left_out})
         case "lam":
             if weights is None:
                 raise HeadsplatError(
                     "LAM needs a checkpoint; give --weights model.safetensors, or use --method lift."
                 )
+            if isinstance(photo, Sequence) and not isinstance(photo, str):
+                raise HeadsplatError("LAM makes an avatar of one photo; give one, or use --method lift.")
             from headsplat.data.flame_folder import read_flame_shape
             from headsplat.methods import lam
             from headsplat.track import track_photo
@@ -100,6 +115,82 @@ def reconstruct(
         "seconds": perf_counter() - start,
     }
     return replace(avatar, info={**info, **avatar.info})
+
+
+def track_all(
+    sources: Source | Sequence[Source],
+    *,
+    views: int = 8,
+    face: int | None = None,
+    tolerant: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[list[Frame], list[str]]:
+    """Frames of one person out of photos, clips and recordings, around one identity, the main one first.
+
+    Args:
+        sources: see `reconstruct`.
+        views: how many frames of a clip or a recording.
+        face: which face if there are several, counted from the left.
+        tolerant: leave out photos that cannot be used.
+        progress: called with 0..1.
+
+    Returns:
+        The frames, and a sentence about each photo left out.
+
+    Raises:
+        HeadsplatError: nothing usable, or something is not usable and not `tolerant`.
+    """
+    from headsplat.track import track_photo
+    from headsplat.track.photos import share_identity, track_clip, track_photos
+
+    if not 1 <= views <= 64:
+        raise HeadsplatError(f"{views} views make no sense; give 1 to 64 (8 is usual).")
+    tell = progress or (lambda _: None)
+    many = isinstance(sources, Sequence) and not isinstance(sources, str)
+    parts: list[Source] = list(sources) if many else [sources]  # type: ignore[arg-type]
+    if not parts:
+        raise HeadsplatError("There is no photo to make an avatar of; give at least one.")
+    photos = [part for part in parts if not isinstance(part, Frame) and _kind(part) == "photo"]
+    if len(parts) == len(photos) == 1:
+        return [track_photo(photos[0], face=face)], []
+    groups = [[part] for part in parts if isinstance(part, Frame)]
+    for part in parts:
+        if isinstance(part, Frame) or isinstance(part, np.ndarray):
+            continue
+        if _kind(part) == "clip":
+            groups.append(track_clip(part, views, face=face, progress=tell))
+        elif _kind(part) == "recording":
+            groups.append(_frames_of_recording(Path(part), views))
+    left_out: list[str] = []
+    if photos:
+        frames, missing = track_photos(photos, face=face, tolerant=tolerant, progress=tell)
+        left_out = [f"{_name_of(photos[i], i)}: {reason}" for i, reason in missing]
+        groups.append(frames)
+    frames = [frame for group in groups for frame in group]
+    # Each group has one identity already; several have to agree on one.
+    return (share_identity(frames) if len(groups) > 1 else frames), left_out
+
+
+def _kind(source: str | os.PathLike[str] | np.ndarray) -> Literal["photo", "clip", "recording"]:
+    if isinstance(source, np.ndarray):
+        return "photo"
+    from headsplat.data.video import is_video
+
+    if Path(source).is_dir():
+        return "recording"
+    return "clip" if is_video(source) and Path(source).suffix.lower() != ".gif" else "photo"
+
+
+def _name_of(source: str | os.PathLike[str] | np.ndarray, number: int) -> str:
+    return f"Picture {number + 1}" if isinstance(source, np.ndarray) else Path(source).name
+
+
+def _frames_of_recording(folder: Path, views: int) -> list[Frame]:
+    from headsplat.data.datasets import read_dataset
+    from headsplat.track.frames import best_views, frames_of
+
+    dataset = read_dataset(folder)
+    return frames_of(dataset, best_views(dataset, views))
 
 
 def _restyled(frame: Frame, style: str | None) -> Frame:

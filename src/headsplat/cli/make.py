@@ -55,12 +55,13 @@ def demo(out: Path = Path("build/demo"), *, json: bool = False) -> None:
 
 @app.command
 def create(
-    photo: Positional[Path],
+    photo: Positional[tuple[Path, ...]],
     output: Output,
     *,
     method: Literal["lift", "lam"] = "lift",
     gaussians: Literal["5k", "20k", "80k"] = "80k",
     refine: int = 80,
+    views: int = 8,
     face: int | None = None,
     restyle: Literal["pencil", "oil", "cartoon", "film"] | None = None,
     weights: Path | None = None,
@@ -68,14 +69,16 @@ def create(
     flame_shape: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Turn a photo into an avatar.
+    """Turn a photo, several photos of one person, or a clip into an avatar.
 
     Args:
-        photo: a picture with one face, at least 64 pixels large and turned less than 65 degrees.
+        photo: a picture with one face, at least 64 pixels large and turned less than 65 degrees;
+            or several of one person, a clip, or a recording made by `headsplat track` (lift).
         output: the .avatar file to write.
         method: lift needs nothing else; lam needs --weights.
         gaussians: how many; 80k is sharpest, 20k is for phones, 5k for thumbnails (lift).
         refine: steps of refinement against the photo; 0 for none (lift).
+        views: how many frames of a clip or a recording to use (lift).
         face: which face, counted from the left, if there are several.
         restyle: draw, paint or grade the photo before it becomes an avatar.
         weights: checkpoint of the method, a .safetensors file (lam).
@@ -86,12 +89,15 @@ def create(
     if refine < 0:
         raise HeadsplatError(f"--refine is {refine}; give 0 or more steps.")
     expect_suffix(output, ".avatar")
+    if not photo:
+        raise HeadsplatError("There is no photo to make an avatar of; name at least one.")
     facts = _create(
-        photo,
+        photo[0] if len(photo) == 1 else photo,
         output,
         method=method,
         gaussians=gaussians,
         refine=refine,
+        views=views,
         face=face,
         restyle=restyle,
         weights=weights,
@@ -121,6 +127,8 @@ def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
             "source_psnr": round(measured["source_psnr"], 2),
             "matte_iou": round(measured["matte_iou"], 4),
         }
+    if "photos" in measured:
+        fit |= {"photos": measured["photos"], "photo_psnr": measured["photo_psnr"]}
     return {
         "avatar": str(output),
         "gaussians": len(avatar),
@@ -133,4 +141,5 @@ def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
 
 def _created(facts: dict[str, Any]) -> str:
     size = Path(facts["avatar"]).stat().st_size / 1e6
-    return f"{facts['avatar']}: {facts['gaussians']:,} Gaussians, {size:.1f} MB, in {facts['seconds']} s"
+    of = f" from {facts['photos']} pictures" if "photos" in facts else ""
+    return f"{facts['avatar']}: {facts['gaussians']:,} Gaussians{of}, {size:.1f} MB, in {facts['seconds']} s"

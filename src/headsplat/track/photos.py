@@ -12,10 +12,13 @@ import numpy as np
 from headsplat.clip import Frame
 from headsplat.errors import HeadsplatError
 from headsplat.head.free import load_free_head
+from headsplat.head.model import HeadModel
+from headsplat.track.choose import calmness, choose_views, pick_frames, plainness
 from headsplat.track.fit import fit_frames, fit_pose, landmark_errors
 from headsplat.track.photo import build_frame, track_photo
 from headsplat.track.points import face_points
 from headsplat.track.solver import Fit
+from headsplat.track.torso import head_angles, mean_rotation, split_turn, torso_prior
 
 Photo = str | os.PathLike[str] | np.ndarray
 
@@ -48,7 +51,7 @@ def track_photos(
         progress: called with 0..1.
 
     Returns:
-        The frames in the order of the photos, and number and reason of each photo left out.
+        The frames, the one that says most first, and number and reason of each photo left out.
 
     Raises:
         HeadsplatError: a photo cannot be used (`tolerant`: none can), saying which and why.
@@ -70,66 +73,134 @@ def track_photos(
             left_out.append((i, str(error)))
     if not frames:
         raise HeadsplatError(f"None of the {len(photos)} pictures can be used; the last: {left_out[-1][1]}")
-    if len(frames) > 1:
-        frames, strangers = share_identity(frames, same_camera=same_camera)
-        for i in sorted(strangers, reverse=True):
-            reason = "it seems to show another person than the others."
+    if not same_camera:
+        strangers = [i for i, frame in enumerate(frames) if i and is_stranger(frames[0], frame)]
+        for i in reversed(strangers):
+            reason = f"it seems to show another person than {_name(photos, numbers[0])}."
             if not tolerant:
                 raise HeadsplatError(f"{_name(photos, numbers[i])} cannot be used: {reason} Leave it out.")
             left_out.append((numbers[i], reason))
             del frames[i]
-        if strangers:  # the others' identity without them
-            frames, _ = share_identity(frames, same_camera=same_camera) if len(frames) > 1 else (frames, [])
+    if len(frames) > 1:
+        frames = share_identity(frames, same_camera=same_camera)
+        frames = [frames[i] for i in main_first(frames)]
     tell(1.0)
     return frames, sorted(left_out)
 
 
-def share_identity(frames: Sequence[Frame], *, same_camera: bool = False) -> tuple[list[Frame], list[int]]:
+def track_clip(
+    clip: str | os.PathLike[str],
+    count: int,
+    *,
+    face: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> list[Frame]:
+    """The frames of a clip that say most about the person, tracked like photos of one camera, the best first.
+
+    Args:
+        clip: video file.
+        count: at most so many frames.
+        face: which face if there are several, counted from the left.
+        progress: called with 0..1.
+
+    Raises:
+        HeadsplatError: unreadable, or no frame shows a usable face.
+    """
+    tell = progress or (lambda _: None)
+    pictures = pick_frames(clip, count, face=face, progress=lambda done: tell(0.4 * done))
+    # The parts around the face may hold a neighbour's too; hers is in the middle.
+    frames, _ = track_photos(
+        pictures, same_camera=True, tolerant=True, progress=lambda done: tell(0.4 + 0.6 * done)
+    )
+    return frames
+
+
+def share_identity(frames: Sequence[Frame], *, same_camera: bool = False) -> list[Frame]:
     """Fit one identity to frames that were tracked one by one.
 
     Args:
         frames: at least two.
-        same_camera: one focal length for all, in pixels of the original pictures.
-
-    Returns:
-        The frames around the common identity, and the numbers of those that fit it badly.
+        same_camera: one focal length for all, in pixels of the original pictures, and a torso that keeps its
+            stance; otherwise each photo keeps its own.
     """
     points, model = face_points(), load_free_head()
     focals = np.array([float(frame.camera.K[0, 0]) for frame in frames])
-    scales = np.array([float(frame.crop[0, 0]) for frame in frames])
     if same_camera:
+        scales = np.array([float(frame.crop[0, 0]) for frame in frames])
         focals = float(np.median(focals / scales)) * scales
-    # A point's direction is all that counts: as if all crops had one focal length.
-    focal, origin = float(np.median(focals)), np.zeros(2)
-    centres = [np.array([frame.camera.width, frame.camera.height]) / 2 for frame in frames]
-    rays = np.array(
-        [(f.landmarks - c) * (focal / own) for f, c, own in zip(frames, centres, focals, strict=True)]
-    ).astype(np.float64)
-    alone = [fit_frames(points, x[None], origin, focal=focal) for x in rays]
+    focal, rays = _rays(frames, focals)
+    origin = np.zeros(2)
     together = fit_frames(points, rays, origin, focal=focal)
-    count = len(together.shape)
-    outline = np.mean([f.shape[:count] - own.shape for f, own in zip(frames, alone, strict=True)], 0)
+    alone = [fit_frames(points, x[None], origin, focal=focal).shape for x in rays]
+    # What each photo's outline had to say, on average.
+    outline = np.mean([f.shape[: len(own)] - own for f, own in zip(frames, alone, strict=True)], 0)
     shape = together.shape + outline
-    out, errors = [], []
-    for frame, x, own_focal, pose in zip(frames, rays, focals, together.poses, strict=True):
-        start = Fit(shape, focal, (pose,))
-        fit = fit_pose(points, x, origin, start, iterations=_STEPS)
-        errors.append(float(landmark_errors(points, fit, x[None], origin).mean()))
-        fit = replace(fit, focal=float(own_focal))
-        out.append(
-            build_frame(
-                model, points, fit, frame.image, frame.alpha, frame.foreground, frame.valid,
-                np.asarray(frame.landmarks, np.float64), frame.crop, frame.source,
-            )
-        )  # fmt: skip
-    before = [
-        float(landmark_errors(points, own, x[None], origin).mean())
-        for own, x in zip(alone, rays, strict=True)
+    fits = [
+        replace(fit_pose(points, x, origin, Fit(shape, focal, (pose,)), iterations=_STEPS), focal=float(own))
+        for x, own, pose in zip(rays, focals, together.poses, strict=True)
     ]
-    growth = np.array(errors) / np.maximum(before, 0.004)
-    if len(frames) == 2:  # neither can be told from the other: the first is who it is about
-        growth = np.array([0.0, growth.mean()])
-    return out, [int(i) for i in np.flatnonzero(growth > STRANGER)]
+    out = [
+        build_frame(
+            model, points, fit, frame.image, frame.alpha, frame.foreground, frame.valid,
+            np.asarray(frame.landmarks, np.float64), frame.crop, frame.source,
+        )
+        for frame, fit in zip(frames, fits, strict=True)
+    ]  # fmt: skip
+    return _one_stance(out, fits, model) if same_camera else out
+
+
+def is_stranger(main: Frame, frame: Frame) -> bool:
+    """Whether two photos are hardly of one person: together they fit the head much worse than each alone."""
+    points, origin = face_points(), np.zeros(2)
+    focal, rays = _rays([main, frame], np.array([float(f.camera.K[0, 0]) for f in (main, frame)]))
+    together = landmark_errors(points, fit_frames(points, rays, origin, focal=focal), rays, origin).mean()
+    alone = [
+        landmark_errors(points, fit_frames(points, x[None], origin, focal=focal), x[None], origin).mean()
+        for x in rays
+    ]
+    return bool(together > STRANGER * max(float(np.mean(alone)), 0.004))
+
+
+def _rays(frames: Sequence[Frame], focals: np.ndarray) -> tuple[float, np.ndarray]:
+    """A common focal length, and the points (F, 478, 2) about the principal point as if all had it.
+
+    A point's direction is all that counts, so photos of different lenses can be fitted as of one.
+    """
+    focal = float(np.median(focals))
+    rays = [
+        (np.asarray(f.landmarks, np.float64) - f.camera.K[:2, 2]) * (focal / own)
+        for f, own in zip(frames, focals, strict=True)
+    ]
+    return focal, np.array(rays, np.float64)
+
+
+def _one_stance(frames: list[Frame], fits: list[Fit], model: HeadModel) -> list[Frame]:
+    """The frames with the torso in the mean stance of all: it is the head that turns."""
+    stance = mean_rotation(np.array([torso_prior(fit.poses[0].rotation) for fit in fits]))
+    names, out = list(model.joint_names), []
+    joints = model.with_shape(frames[0].shape).joints
+    for frame, fit in zip(frames, fits, strict=True):
+        pose = fit.poses[0]
+        viewmat, neck, head = split_turn(pose.rotation, pose.translation, joints, names, torso=stance)
+        rotations = frame.rotations.copy()
+        rotations[names.index("neck")], rotations[names.index("head")] = neck, head
+        camera = replace(frame.camera, viewmat=viewmat.astype(np.float32))
+        out.append(replace(frame, rotations=rotations, camera=camera))
+    return out
+
+
+def main_first(frames: Sequence[Frame]) -> list[int]:
+    """Numbers of the frames in the order of what they say: a frontal and calm one first, then new sides."""
+    model = load_free_head()
+    turns, quality = [], []
+    for frame in frames:
+        posed = model.with_shape(frame.shape).with_pose(None, frame.rotations)
+        head = frame.camera.viewmat @ posed.transforms[model.joint_names.index("head")]
+        turns.append(head_angles(head[:3, :3])[:2])
+        plain = plainness(dict(zip(model.expression_names, frame.expression.tolist(), strict=True)))
+        large = min(1.0, 1 / float(frame.crop[0, 0])) ** 0.5
+        quality.append(frame.confidence * calmness(frame.landmarks) * plain * large)
+    return choose_views(np.array(turns), np.maximum(quality, 1e-6), len(frames))
 
 
 def _name(photos: Sequence[Photo], number: int) -> str:
