@@ -7,12 +7,13 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from headsplat.errors import HeadsplatError
 from headsplat.files import writing
 
 MANIFEST_VERSION = 1
+_LISTS: dict[str, Literal["views", "recording"]] = {"views.json": "views", "headsplat.json": "recording"}
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,10 @@ class Shot:
     """One picture.
 
     Attributes:
-        file: picture, video, or the `views.json` of a multi-view set; relative to the data folder.
-        sha256: of that file's bytes, and of the view's own picture where the file is a `views.json`.
-        frame: number of the frame of a video or of the view in `views.json`, from 0; None for a picture.
+        file: picture, video, the `views.json` of a multi-view set or the `headsplat.json` of a tracked
+            recording; relative to the data folder.
+        sha256: of that file's bytes, and of all that belongs to the view where the file lists views.
+        frame: number of the frame of a video or of the listed view, from 0; None for a picture.
     """
 
     file: str
@@ -30,9 +32,22 @@ class Shot:
     frame: int | None = None
 
     @property
+    def kind(self) -> Literal["picture", "video", "views", "recording"]:
+        """What the file is."""
+        if self.frame is None:
+            return "picture"
+        return _LISTS.get(Path(self.file).name, "video")
+
+    @property
+    def clip(self) -> str:
+        """Name of the clip, photo or set of views that it belongs to."""
+        path = Path(self.file)
+        return path.parent.name if path.name in _LISTS else path.stem
+
+    @property
     def label(self) -> str:
         """A short name for tables."""
-        return Path(self.file).stem if self.frame is None else f"{Path(self.file).stem}:{self.frame}"
+        return self.clip if self.frame is None else f"{self.clip}:{self.frame}"
 
 
 @dataclass(frozen=True)
@@ -114,14 +129,23 @@ def make_shot(data: Path, file: Path, frame: int | None = None) -> Shot:
 
 
 def shot_hash(data: Path, file: str, frame: int | None) -> str:
-    """SHA-256 of a file, and for a `views.json` also of the pictures of the view."""
+    """SHA-256 of a file, and for one that lists views also of all that belongs to the view."""
     path = data / file
-    if path.suffix != ".json" or frame is None:
-        return file_hash(path)
-    from headsplat.evaluate.views import read_views
+    parts = [path]
+    match Shot(file, "", frame).kind:
+        case "views":
+            from headsplat.evaluate.views import read_views
 
-    view = read_views(path).views[frame]
-    parts = [path, path.parent / view.picture, path.parent / view.matte]
+            assert frame is not None
+            view = read_views(path).views[frame]
+            parts += [path.parent / view.picture, path.parent / view.matte]
+        case "recording":
+            from headsplat.evaluate.recordings import files_of_view
+
+            assert frame is not None
+            parts += files_of_view(path.parent, frame)
+        case _:
+            return file_hash(path)
     return hashlib.sha256(" ".join(file_hash(p) for p in parts).encode()).hexdigest()
 
 

@@ -64,7 +64,7 @@ def run_protocol(
     if len(set(parsed)) < len(parsed) or not parsed:
         raise HeadsplatError("Give each method once, and at least one.")
     if weights is not None:
-        own = [m.name in (*BASELINES, "lift") or "weights" in dict(m.options) for m in parsed]
+        own = [m.name in (*BASELINES, "lift") or {"weights", "file"} & dict(m.options).keys() for m in parsed]
         added = [replace(m, options=(*m.options, ("weights", str(weights)))) for m in parsed]
         parsed = [m if keeps else new for m, new, keeps in zip(parsed, added, own, strict=True)]
     cases = build(protocol, data, limit=limit, frames=frames) if manifest is None else Manifest.load(manifest)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GREY = 0.38
 """Everything is judged over this even grey: a background is no merit of an avatar."""
 CROP_SIZE = 512
+_DOUBTFUL = 0.3  # as in `View.confidence`
 PIXELS = ("image", "alpha", "foreground")
 """What of a frame is rounded to 8 bits, so that it is the same before and after it is kept on disk."""
 
@@ -32,14 +33,16 @@ class Observed:
 
     Attributes:
         frame: the tracked crop.
-        before: (478, 2) face points of the video's frame before, in the same crop; None = not asked for or
-            not found.
-        after: those of the frame after.
+        before: the same crop with the face points of the frame before; None = not asked for or not found.
+        after: that of the frame after.
+        posed: whether pose and expression of all three were tracked over time with the person's identity,
+            so that they are taken as they are; otherwise only their face points are.
     """
 
     frame: Frame
-    before: np.ndarray | None = None
-    after: np.ndarray | None = None
+    before: Frame | None = None
+    after: Frame | None = None
+    posed: bool = False
 
 
 def observe(data: Path, shots: Sequence[Shot], *, neighbours: bool = False) -> list[Observed | str]:
@@ -56,9 +59,9 @@ def observe(data: Path, shots: Sequence[Shot], *, neighbours: bool = False) -> l
     out: list[Observed | str] = ["not looked at"] * len(shots)
     for file in dict.fromkeys(shot.file for shot in shots):
         own = [i for i, shot in enumerate(shots) if shot.file == file]
-        numbers = {shots[i].frame for i in own} - {None}
+        numbers = {shots[i].frame for i in own if shots[i].kind == "video"}
         pictures: dict[int, np.ndarray] = {}
-        if numbers and not file.endswith(".json"):
+        if numbers:
             reach = (-1, 0, 1) if neighbours else (0,)
             pictures = _video_frames(data / file, {n + d for n in numbers if n is not None for d in reach})
         for i in own:
@@ -87,22 +90,41 @@ def _observe_one(data: Path, shot: Shot, pictures: dict[int, np.ndarray], neighb
     from headsplat.track import track_photo
     from headsplat.track.photo import warp
 
-    if shot.frame is None:
-        return Observed(_rounded(track_photo(data / shot.file, size=CROP_SIZE)))
-    if shot.file.endswith(".json"):
-        path = data / shot.file
-        picture = path.parent / read_views(path).views[shot.frame].picture
+    path, number = data / shot.file, shot.frame
+    if number is None:
+        return Observed(_rounded(track_photo(path, size=CROP_SIZE)))
+    if shot.kind == "views":
+        picture = path.parent / read_views(path).views[number].picture
         return Observed(_rounded(track_photo(picture, size=CROP_SIZE)))
-    if shot.frame not in pictures:
-        raise HeadsplatError(f"{shot.file} has no frame {shot.frame}; make the manifest anew.")
-    frame = _rounded(track_photo(pictures[shot.frame], size=CROP_SIZE))
-    beside: list[np.ndarray | None] = [None, None]
+    if shot.kind == "recording":
+        return _observe_view(path.parent, number, neighbours)
+    if number not in pictures:
+        raise HeadsplatError(f"{shot.file} has no frame {number}; make the manifest anew.")
+    frame = _rounded(track_photo(pictures[number], size=CROP_SIZE))
+    beside: list[Frame | None] = [None, None]
     if neighbours:
-        for k, number in enumerate((shot.frame - 1, shot.frame + 1)):
-            if number in pictures:
-                crop = warp(pictures[number].astype(np.float32) / 255, frame.crop, CROP_SIZE)[0]
-                beside[k] = find_points(crop, frame.landmarks)
-    return Observed(frame, *beside)
+        for k, other in enumerate((number - 1, number + 1)):
+            if other in pictures:
+                crop = warp(pictures[other].astype(np.float32) / 255, frame.crop, CROP_SIZE)[0]
+                points = find_points(crop, frame.landmarks)
+                beside[k] = None if points is None else replace(frame, landmarks=points)
+    return Observed(frame, beside[0], beside[1])
+
+
+def _observe_view(folder: Path, number: int, neighbours: bool) -> Observed:
+    """A view of a recording, which is tracked already."""
+    from headsplat.evaluate.recordings import read_recording
+    from headsplat.track.frames import frames_of
+
+    dataset = read_recording(folder)
+    if dataset.views[number].confidence < _DOUBTFUL:
+        raise HeadsplatError("The recording marks this view as not to be trusted.")
+    beside: list[Frame | None] = [None, None]
+    if neighbours:
+        for k, other in enumerate((number - 1, number + 1)):
+            if 0 <= other < len(dataset) and dataset.views[other].confidence >= _DOUBTFUL:
+                beside[k] = frames_of(dataset, [other])[0]
+    return Observed(frames_of(dataset, [number])[0], beside[0], beside[1], posed=True)
 
 
 def _rounded(frame: Frame) -> Frame:

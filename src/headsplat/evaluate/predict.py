@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from headsplat.avatar import Avatar
+from headsplat.avatar_file import load_avatar
 from headsplat.clip import Frame
 from headsplat.errors import HeadsplatError
 from headsplat.evaluate.baselines import nearest, warp
@@ -21,7 +23,11 @@ Maker = Callable[..., Avatar]
 Made = dict[str, tuple[Avatar, float]]
 """Avatars of the same sources by the written method, and the seconds that each took."""
 BASELINES = ("copy", "warp", "warp-fit")
-_KINDS: dict[str, Callable[[str], Any]] = {"refine": int, "gaussians": str, "weights": str, "flame": str}
+SEVERAL = ("lift",)
+"""Methods that make use of several photos."""
+FILES = ("weights", "flame", "file")
+"""Options that name files."""
+_KINDS: dict[str, Callable[[str], Any]] = {"refine": int, "gaussians": str, **dict.fromkeys(FILES, str)}
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,9 @@ class Method:
     """A method with its options, written as `lift` or `lift:refine=0,gaussians=20k`.
 
     Attributes:
-        name: copy, warp, warp-fit, or a method of `headsplat.reconstruct`.
-        options: keyword arguments for it.
+        name: copy, warp, warp-fit, or a method of `headsplat.reconstruct`; with the option `file` any name.
+        options: keyword arguments for it. `file` is an avatar that was made before, and is all that is used;
+            `{clip}` in it stands for the name of the clip that the sources are from.
     """
 
     name: str
@@ -57,6 +64,11 @@ class Method:
         if name in BASELINES and options:
             raise HeadsplatError(f"The baseline {name} has no options; write just {name}.")
         return Method(name, tuple(sorted(options)))
+
+    def file(self, option: str, clip: str) -> Path | None:
+        """The file that an option names, if it is given."""
+        text = dict(self.options).get(option)
+        return None if text is None else Path(str(text).replace("{clip}", clip))
 
     def __str__(self) -> str:
         return self.name + (":" + ",".join(f"{k}={v}" for k, v in self.options) if self.options else "")
@@ -122,7 +134,7 @@ class Predictor:
     seconds: float
 
 
-def prepare(method: Method, sources: Sequence[Source], make: Maker, made: Made) -> Predictor:
+def prepare(method: Method, sources: Sequence[Source], make: Maker, made: Made, clip: str = "") -> Predictor:
     """Let a method see its sources. Methods that take one photo are given the first.
 
     Args:
@@ -130,6 +142,7 @@ def prepare(method: Method, sources: Sequence[Source], make: Maker, made: Made) 
         sources: what it sees.
         make: makes avatars.
         made: avatars of the same sources, which are not made again; a new one is added.
+        clip: what the sources are from.
 
     Raises:
         HeadsplatError: the method failed, or its avatar is not driven by the free head's expressions.
@@ -144,7 +157,12 @@ def prepare(method: Method, sources: Sequence[Source], make: Maker, made: Made) 
         case name:
             if str(method) not in made:
                 start = perf_counter()
-                avatar = make(sources[0].frame, name, **dict(method.options))
+                file, frames = method.file("file", clip), [source.frame for source in sources]
+                if file is not None:
+                    avatar = load_avatar(file)
+                else:
+                    seen = frames if name in SEVERAL and len(frames) > 1 else frames[0]
+                    avatar = make(seen, name, **dict(method.options))
                 made[str(method)] = avatar, perf_counter() - start
             avatar, seconds = made[str(method)]
             return Predictor(lambda goal: draw_avatar(avatar, goal.pose), seconds)

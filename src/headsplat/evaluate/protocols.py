@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import TypeVar
@@ -11,10 +12,13 @@ import numpy as np
 
 from headsplat.errors import HeadsplatError
 from headsplat.evaluate.cases import Case, Manifest, Shot, make_shot
+from headsplat.evaluate.recordings import parts, read_recording
 from headsplat.evaluate.views import VIEWS_FILE, read_views
 
 T = TypeVar("T")
 
+INDEX = "headsplat.json"
+"""What makes a folder a tracked recording."""
 FRAMES = 10
 """Targets per clip."""
 SOURCES = 8
@@ -72,7 +76,7 @@ def self_reenactment(data: Path, limit: int, frames: int, skipped: dict[str, str
     cases = []
     for clip in spread(_clips(data, skipped, least=4), limit):
         targets = [clip.shot(i) for i in middles(1, clip.count, frames)]
-        cases.append(Case(clip.name, "self", (clip.shot(0),), tuple(targets), clip.is_video))
+        cases.append(Case(clip.name, "self", (clip.shot(0),), tuple(targets), clip.in_time))
     return cases
 
 
@@ -82,7 +86,7 @@ def cross_reenactment(data: Path, limit: int, frames: int, skipped: dict[str, st
     for source, driver in permutations(spread(_clips(data, skipped, least=4), limit), 2):
         targets = tuple(driver.shot(i) for i in middles(1, driver.count, frames))
         name = f"{source.name} by {driver.name}"
-        cases.append(Case(name, "cross", (source.shot(0),), targets, driver.is_video))
+        cases.append(Case(name, "cross", (source.shot(0),), targets, driver.in_time))
     return cases
 
 
@@ -113,13 +117,13 @@ def few_shot(data: Path, limit: int, frames: int, skipped: dict[str, str]) -> li
 
 
 def monocular_video(data: Path, limit: int, frames: int, skipped: dict[str, str]) -> list[Case]:
-    """Frames of the first four fifths of a clip to frames of the last."""
+    """Frames of the first four fifths of a clip to frames of the last; a recording divides itself."""
     cases = []
     for clip in spread(_clips(data, skipped, least=2 * SOURCES + 2), limit):
-        cut = round(clip.count * (1 - HELD_OUT))
-        sources = tuple(clip.shot(i) for i in even(0, cut - 1, SOURCES))
-        targets = tuple(clip.shot(i) for i in middles(cut, clip.count, frames))
-        cases.append(Case(clip.name, "video", sources, targets, clip.is_video))
+        learn, judge = clip.parts()
+        sources = tuple(clip.shot(learn[i]) for i in even(0, len(learn) - 1, SOURCES))
+        targets = tuple(clip.shot(judge[i]) for i in middles(0, len(judge), frames))
+        cases.append(Case(clip.name, "video", sources, targets, clip.in_time))
     return cases
 
 
@@ -151,45 +155,75 @@ def middles(first: int, end: int, count: int) -> list[int]:
     return [first + int((2 * i + 1) * (end - first) / (2 * parts)) for i in range(parts)]
 
 
+@dataclass(frozen=True)
 class _Clip:
-    """A video, or a folder of numbered pictures."""
+    """A video, a folder of numbered pictures, or a tracked recording.
 
-    def __init__(self, data: Path, path: Path, pictures: list[Path] | None, count: int):
-        self.data, self.path, self.pictures, self.count = data, path, pictures, count
-        self.name = path.relative_to(data).with_suffix("").as_posix()
-        self.is_video = pictures is None
+    Attributes:
+        data: the folder that shots are relative to.
+        path: the video, or the list of the views of a recording, or the folder.
+        name: of the case.
+        count: frames that may be used.
+        pictures: of a folder; None for the others.
+    """
+
+    data: Path
+    path: Path
+    name: str
+    count: int
+    pictures: tuple[Path, ...] | None = None
+
+    @property
+    def in_time(self) -> bool:
+        """Whether frames before and after are known to follow each other."""
+        return self.pictures is None
 
     def shot(self, number: int) -> Shot:
         if self.pictures is not None:
             return make_shot(self.data, self.pictures[number])
         return make_shot(self.data, self.path, number)
 
+    def parts(self) -> tuple[list[int], list[int]]:
+        """Numbers of the frames to learn from and of those to judge by."""
+        if self.path.name == INDEX:
+            return parts(self.path.parent, HELD_OUT)
+        cut = round(self.count * (1 - HELD_OUT))
+        return list(range(cut)), list(range(cut, self.count))
+
 
 def _clips(data: Path, skipped: dict[str, str], least: int) -> list[_Clip]:
-    """Videos in a folder, and folders of pictures in it, that have enough frames; sorted by name."""
-    from headsplat.data.video import is_video, read_video
+    """Videos, tracked recordings and folders of pictures with enough frames; sorted by name.
 
+    The folder itself may be the one recording.
+    """
     found = []
-    for path in sorted(data.iterdir()):
-        if path.name.startswith("."):
+    for path in [data] if (data / INDEX).is_file() else sorted(data.iterdir()):
+        try:
+            clip = None if path.name.startswith(".") else _clip(data, path)
+        except HeadsplatError as error:
+            skipped[path.name] = str(error)
             continue
-        if path.is_dir():
-            pictures = _files(path, _PICTURES)
-            clip = _Clip(data, path, pictures, len(pictures))
-        elif is_video(path):
-            try:
-                video = read_video(path)
-                clip = _Clip(data, path, None, (video.frames or sum(1 for _ in video)) - _SKIP_END)
-            except HeadsplatError as error:
-                skipped[path.name] = str(error)
-                continue
-        else:
-            continue
-        if clip.count < least:
+        if clip is not None and clip.count < least:
             skipped[path.name] = f"fewer than {least + _SKIP_END} frames"
-        else:
+        elif clip is not None:
             found.append(clip)
     return found
+
+
+def _clip(data: Path, path: Path) -> _Clip | None:
+    """The clip that a path is, if any."""
+    from headsplat.data.video import is_video, read_video
+
+    name = path.relative_to(data).with_suffix("").as_posix() if path != data else data.resolve().name
+    if (path / INDEX).is_file():
+        return _Clip(data, path / INDEX, name, len(read_recording(path)))
+    if path.is_dir():
+        pictures = tuple(_files(path, _PICTURES))
+        return _Clip(data, path, name, len(pictures), pictures)
+    if is_video(path):
+        video = read_video(path)
+        return _Clip(data, path, name, (video.frames or sum(1 for _ in video)) - _SKIP_END)
+    return None
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

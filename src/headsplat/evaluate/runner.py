@@ -21,7 +21,7 @@ from headsplat.errors import HeadsplatError
 from headsplat.evaluate.cases import Case, Manifest, Shot, content_key, file_hash
 from headsplat.evaluate.dependencies import code_hash
 from headsplat.evaluate.networks import Networks
-from headsplat.evaluate.predict import BASELINES, Made, Maker, Method
+from headsplat.evaluate.predict import BASELINES, FILES, Made, Maker, Method
 from headsplat.files import writing
 
 if TYPE_CHECKING:
@@ -224,16 +224,17 @@ def _write_strip(path: Path, pictures: Sequence[np.ndarray | None]) -> None:
 
 def _key(case: Case, method: Method, networks: Networks, make: Maker) -> str:
     """What a result depends on: the case, the files, and all code that tracks, judges and makes avatars."""
-    files = {key: _needed_file(value) for key, value in method.options if key in ("weights", "flame")}
+    named = {option: method.file(option, case.sources[0].clip) for option in FILES}
+    files = {option: _needed_file(path) for option, path in named.items() if path is not None}
     code = [code_hash(_JUDGING)]
     if method.name not in BASELINES:
         code += [code_hash(f"headsplat.methods.{method.name}"), file_hash(Path(inspect.getfile(make)))]
     return content_key(asdict(case), str(method), files, networks.identity(), code)
 
 
-def _needed_file(path: str) -> str:
+def _needed_file(path: Path) -> str:
     """SHA-256 of a file that a method needs; a folder counts by its name only."""
-    return file_hash(Path(path)) if Path(path).is_file() else f"folder {path}"
+    return file_hash(path) if path.is_file() else f"folder {path}"
 
 
 def _result_path(folder: Path, key: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ def observe_once(
     missing = [i for i, known in enumerate(out) if known is None]
     seen = observe(data, [shots[i] for i in missing], neighbours=neighbours)
     for i, new in zip(missing, seen, strict=True):
-        _write(files[i], new)
+        if isinstance(new, str) or not new.posed:  # a recording is a store already
+            _write(files[i], new)
         out[i] = new
     return [known for known in out if known is not None]
 
@@ -52,7 +53,7 @@ def _write(path: Path, seen: Observed | str) -> None:
         arrays |= {"viewmat": camera.viewmat, "K": camera.K, "size": [camera.width, camera.height]}
         arrays |= {name: to_levels(arrays[name]) for name in PIXELS}
         beside = {"before": seen.before, "after": seen.after}
-        arrays |= {name: points for name, points in beside.items() if points is not None}
+        arrays |= {name: frame.landmarks for name, frame in beside.items() if frame is not None}
     with writing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -66,9 +67,11 @@ def _read(path: Path) -> Observed | str | None:
         return None
     if "refused" in arrays:
         return str(arrays["refused"])
-    before, after = arrays.pop("before", None), arrays.pop("after", None)
+    points = [arrays.pop(name, None) for name in ("before", "after")]
     width, height = arrays.pop("size").tolist()
     camera = Camera(arrays.pop("viewmat"), arrays.pop("K"), width, height)
     arrays |= {name: arrays[name].astype(np.float32) / 255 for name in PIXELS}
     arrays |= {name: arrays[name].item() for name in ("confidence", "landmark_error", "source")}
-    return Observed(Frame(camera=camera, **arrays), before, after)
+    frame = Frame(camera=camera, **arrays)
+    beside = [None if p is None else replace(frame, landmarks=p) for p in points]
+    return Observed(frame, beside[0], beside[1])

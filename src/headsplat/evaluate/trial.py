@@ -86,11 +86,19 @@ class Answer:
 
 @dataclass(frozen=True)
 class Stage:
-    """A case that is ready for methods: the sources, the targets, and targets that cannot be used (why)."""
+    """A case that is ready for methods.
+
+    Attributes:
+        sources: what they may look at.
+        targets: what they are asked for.
+        skipped: targets that cannot be used, and why.
+        clip: name of what the first source is from.
+    """
 
     sources: list[Source]
     targets: list[Target]
     skipped: dict[str, str]
+    clip: str
 
 
 def set_up(case: Case, data: Path, kept: Path) -> Stage:
@@ -113,7 +121,7 @@ def set_up(case: Case, data: Path, kept: Path) -> Stage:
 def answer(stage: Stage, method: Method, make: Maker, networks: Networks, made: Made) -> Answer:
     """Let one method answer all targets of a case, and judge it. What it fails at is written down."""
     try:
-        predictor = prepare(method, stage.sources, make, made)
+        predictor = prepare(method, stage.sources, make, made, stage.clip)
     except Exception as error:
         return Answer(str(method), [], reason_of(error), {}, [])
     rows, pictures, seconds = [], [], 0.0
@@ -162,7 +170,7 @@ def _set_up_faces(case: Case, data: Path, kept: Path) -> Stage:
             targets.append(_face_target(case, shot, seen, frames[0], driver))
         except Exception as error:
             skipped[shot.label] = reason_of(error)
-    return Stage([Source.of_frame(frame) for frame in frames], targets, skipped)
+    return Stage([Source.of_frame(frame) for frame in frames], targets, skipped, case.sources[0].clip)
 
 
 def _face_target(case: Case, shot: Shot, seen: Observed, source: Frame, driver: Frame) -> Target:
@@ -173,7 +181,7 @@ def _face_target(case: Case, shot: Shot, seen: Observed, source: Frame, driver: 
     identity, frame = source if same_person else driver, seen.frame
     # Frames of one video share a lens; two photos need not.
     lens = None if case.protocol == "stills" else same_lens(identity, frame)
-    pose = drive_frame(identity, frame, focal=lens)
+    pose = frame if seen.posed else drive_frame(identity, frame, focal=lens)
     focal = float(pose.camera.K[0, 0])
     reading = read_points(identity, frame.landmarks, focal)
     image = over_grey(frame)
@@ -188,9 +196,12 @@ def _face_target(case: Case, shot: Shot, seen: Observed, source: Frame, driver: 
         person=(image, frame.landmarks) if same_person else (over_grey(source), source.landmarks),
     )
     beside = tuple(
-        (Goal(drive_frame(identity, replace(frame, landmarks=points), focal=focal), points), points)
-        for points in (seen.before, seen.after)
-        if points is not None
+        (
+            Goal(near if seen.posed else drive_frame(identity, near, focal=focal), near.landmarks),
+            near.landmarks,
+        )
+        for near in (seen.before, seen.after)
+        if near is not None
     )
     yaw = head_angles(axis_angle_to_matrix(reading.rotation))[0]
     return Target(
@@ -222,7 +233,7 @@ def _set_up_views(case: Case, data: Path, kept: Path) -> Stage:
     )
     source = Source(frame, image, alpha, points, fitted)
     targets = [_view_target(path, views, shot, source, similarity) for shot in case.targets]
-    return Stage([source], targets, {})
+    return Stage([source], targets, {}, case.sources[0].clip)
 
 
 def _view_target(path: Path, views: ViewSet, shot: Shot, source: Source, similarity: np.ndarray) -> Target:
