@@ -23,6 +23,7 @@ from headsplat.track import landmarks as lm
 from headsplat.track.footage import Footage, open_footage
 from headsplat.track.ledger import BLOCK, Ledger, in_blocks
 from headsplat.track.points import FacePoints, face_points
+from headsplat.track.sequence import moved
 from headsplat.track.solver import Fit, Pose
 from headsplat.track.window import Window, choose_window
 
@@ -59,8 +60,8 @@ class Summary:
 
     Attributes:
         frames: how many.
-        landmark_error: mean distance of the model's points to the detected ones, per cent of the outer-eye
-            distance, over the frames that can be trusted.
+        landmark_error: mean distance of this person's points of the model to the detected ones, per cent of
+            the outer-eye distance, over the frames that can be trusted.
         jitter: mean second difference in time of the model's points, per cent of the outer-eye distance.
         low_confidence_frames: numbers of the frames that should not be trusted.
         seconds: time taken by this run.
@@ -103,7 +104,8 @@ def track_recording(
     window = choose_window(landmarks[present], footage.width, footage.height, options.size)
     points, centre = face_points(), np.full(2, options.size / 2)
     landmarks = window.points(landmarks)
-    fit = _fit(points, landmarks, present, centre, footage.fps, ledger, report)
+    fit, offsets = _fit(points, landmarks, present, centre, footage.fps, ledger, report)
+    points = moved(points, offsets)
     covers = _cut_out(footage, ledger, window, landmarks, root, report)
     errors = _errors(points, fit, landmarks, centre)
     confidence = _confidence(fit, landmarks, errors, covers, present, window.scale)
@@ -190,18 +192,20 @@ def _fit(
     fps: float,
     ledger: Ledger,
     report: Progress,
-) -> Fit:
-    """Identity, focal length and a smooth pose per frame."""
-    from headsplat.track.fit import fit_frames
-    from headsplat.track.sequence import fit_each, keyframes, smooth
+) -> tuple[Fit, np.ndarray]:
+    """Identity, focal length, a smooth pose per frame; and (468, 3) this person's offsets of the points."""
+    from headsplat.track.sequence import fit_each, meet, smooth
 
     report("Fitting the head", _FOLLOWED)
     if (person := ledger.load("person", 0)) is None:
-        known = landmarks[present]
-        found = fit_frames(points, known[keyframes(known)], centre)
-        person = {**_pack(found.poses[:1]), "shape": found.shape, "focal": np.array(found.focal)}
+        found, offsets = meet(points, landmarks[present], centre)
+        person = {**_pack(found.poses), "shape": found.shape, "focal": np.array(found.focal)}
+        person["offsets"] = offsets
         ledger.save("person", 0, **person)
-    start = Fit(person["shape"], float(person["focal"]), _unpack(person))
+    start, points = (
+        Fit(person["shape"], float(person["focal"]), _unpack(person)),
+        moved(points, person["offsets"]),
+    )
     poses = [pose for block in ledger.blocks("fit") for pose in _unpack(block)]
     for number, block in in_blocks(landmarks, len(poses) // BLOCK):
         fitted = []
@@ -212,7 +216,7 @@ def _fit(
             report("Fitting the head", _FOLLOWED + (_FITTED - _FOLLOWED) * share)
         ledger.save("fit", number, **_pack(tuple(fitted)))
         poses += fitted
-    return replace(start, poses=smooth(points.names, tuple(poses), fps))
+    return replace(start, poses=smooth(points.names, tuple(poses), fps)), person["offsets"]
 
 
 def _cut_out(

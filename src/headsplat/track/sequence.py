@@ -11,9 +11,11 @@ from headsplat.gaussians import axis_angle_to_matrix
 from headsplat.track import landmarks as lm
 from headsplat.track.points import FacePoints
 from headsplat.track.smoothing import smooth_adaptively, spikes, without_spikes
-from headsplat.track.solver import Fit, Pose
+from headsplat.track.solver import Fit, Pose, project
 
 _KEYFRAMES = 8
+_SAMPLES = 24
+"""Frames from which a person's own points are learned."""
 _REGIONS = (("mouth", "jaw", "tongue"), ("eye",), ("brow",), ("cheek", "nose"))
 """How the names of expressions begin that move together."""
 _NOISE = (0.003, 0.006)
@@ -52,6 +54,40 @@ def keyframes(landmarks: np.ndarray) -> list[int]:
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, np.linalg.norm(normal - normal[chosen[-1]], axis=1))
     return chosen
+
+
+def meet(points: FacePoints, landmarks: np.ndarray, centre: np.ndarray) -> tuple[Fit, np.ndarray]:
+    """Get to know a person: her identity, and where the detector puts the points on her face.
+
+    What the model cannot explain in most frames, a brow that sits lower or a fuller lip, belongs to the face:
+    left there it would be explained by an expression in every frame. See `moved`.
+
+    Args:
+        points: face points of the head model.
+        landmarks: (T, 478, 2) pixels, of frames that show the face.
+        centre: (2,) principal point, pixels.
+
+    Returns:
+        Identity and focal length with the pose of the first frame; (468, 3) offsets of the points, metres.
+    """
+    from headsplat.track.fit import fit_frames, fit_pose
+
+    found = fit_frames(points, landmarks[keyframes(landmarks)], centre)
+    start = replace(found, poses=found.poses[:1])
+    numbers = np.unique(np.linspace(0, len(landmarks) - 1, _SAMPLES).astype(int))
+    away, at = [], start
+    for number in numbers:
+        at = fit_pose(points, landmarks[number], centre, at, iterations=15)
+        pose, view = at.poses[0], project(points, at.shape, at.focal, at.poses[0], centre)
+        across = (landmarks[number, : lm.MESH] - view.pixels) * view.camera[:, 2:] / at.focal
+        away.append(np.column_stack([across, np.zeros(lm.MESH)]) @ pose.rotation)
+    # Few frames say less about the face and more about what it happens to do.
+    return start, np.median(away, 0) * len(away) / (len(away) + 2)
+
+
+def moved(points: FacePoints, offsets: np.ndarray) -> FacePoints:
+    """The face points at rest moved by (468, 3) metres."""
+    return replace(points, base=points.base + offsets)
 
 
 def fit_each(

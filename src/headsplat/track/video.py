@@ -12,7 +12,7 @@ from headsplat.errors import HeadsplatError
 from headsplat.motion import Motion, neutral_of, retarget, split_head_turn
 from headsplat.track import landmarks as lm
 from headsplat.track.points import face_points
-from headsplat.track.sequence import fill_gaps, fit_each, keyframes, smooth
+from headsplat.track.sequence import fill_gaps, fit_each, meet, moved, smooth
 from headsplat.track.solver import Fit
 
 Progress = Callable[[str, float], None]
@@ -28,7 +28,7 @@ class VideoTrack:
     Attributes:
         fit: identity, focal length and one pose per frame.
         landmarks: (T, 478, 2) pixels; interpolated where the face was not found.
-        errors: (T,) mean landmark error as a share of the outer-eye distance.
+        errors: (T,) mean landmark error, against this person's own points, over the outer-eye distance.
         confidence: (T,) 0..1; 0 where the face was not found.
         fps: frames per second.
         width: pixels.
@@ -70,7 +70,7 @@ def track_parameters(
 ) -> VideoTrack:
     """Track a video file frame by frame; see `track_video` for the arguments."""
     from headsplat.data.video import read_video
-    from headsplat.track.fit import fit_frames, landmark_errors
+    from headsplat.track.fit import landmark_errors
     from headsplat.track.follow import follow_face
 
     video = read_video(path)
@@ -86,10 +86,9 @@ def track_parameters(
     landmarks = fill_gaps(landmarks, present)
     points, centre = face_points(), np.array([video.width, video.height]) / 2
     report("Fitting the head", 0.5)
-    known = landmarks[present]
-    start = fit_frames(points, known[keyframes(known)], centre)
-    poses = []
-    for pose in fit_each(points, landmarks, centre, replace(start, poses=start.poses[:1])):
+    start, offsets = meet(points, landmarks[present], centre)
+    points, poses = moved(points, offsets), []
+    for pose in fit_each(points, landmarks, centre, start):
         poses.append(pose)
         report("Fitting the head", 0.5 + 0.5 * len(poses) / len(landmarks))
     fit = replace(start, poses=smooth(points.names, tuple(poses), video.fps))
