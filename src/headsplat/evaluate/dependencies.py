@@ -15,7 +15,7 @@ _LIBRARIES = ("numpy", "scipy", "mediapipe", "pymatting", "torch")
 
 
 @cache
-def code_hash(*modules: str) -> str:
+def code_hash(*modules: str, method: str | None = None) -> str:
     """SHA-256 of all code of this package that some of its modules can reach, by import statements anywhere.
 
     Figures of other code are then not taken from the cache, and a change to the browser's player or to
@@ -23,10 +23,11 @@ def code_hash(*modules: str) -> str:
 
     Args:
         modules: full names, such as `headsplat.track.photo`.
+        method: the only method whose code counts; None = all that are reached.
     """
     from headsplat.evaluate.cases import file_hash
 
-    files = reached(*modules)
+    files = reached(*modules, method=method)
     for folder in {file.parent for file in files} - {_PACKAGE}:
         files |= {p for p in folder.rglob("*") if p.suffix in _ASSETS}
     lines = [f"{p.relative_to(_PACKAGE).as_posix()} {file_hash(p)}" for p in sorted(files)]
@@ -34,12 +35,19 @@ def code_hash(*modules: str) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def reached(*modules: str) -> set[Path]:
-    """The files of some modules, of their packages, and of all modules of this package they import."""
+def reached(*modules: str, method: str | None = None) -> set[Path]:
+    """The files of some modules, of their packages, and of all modules of this package they import.
+
+    Args:
+        modules: full names.
+        method: do not follow imports of other methods than this one; None = follow all.
+    """
     found: set[Path] = set()
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
+        if method is not None and name.split(".")[1:2] == ["methods"] and name.split(".")[2:3] != [method]:
+            continue
         file = _file_of(name)
         if file is not None and file not in found:
             found.add(file)

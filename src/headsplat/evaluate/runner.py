@@ -228,7 +228,8 @@ def _key(case: Case, method: Method, networks: Networks, make: Maker) -> str:
     files = {option: _needed_file(path) for option, path in named.items() if path is not None}
     code = [code_hash(_JUDGING)]
     if method.name not in BASELINES:
-        code += [code_hash(f"headsplat.methods.{method.name}"), file_hash(Path(inspect.getfile(make)))]
+        makers = (make.__module__, f"headsplat.methods.{method.name}")
+        code += [code_hash(*makers, method=method.name), file_hash(Path(inspect.getfile(make)))]
     return content_key(asdict(case), str(method), files, networks.identity(), code)
 
 
