@@ -1,7 +1,7 @@
 """Riemannian Adam on the unit sphere of quaternions: equation 5 with the optimiser that the paper cites.
 
 Becigneul & Ganea, *Riemannian Adaptive Optimization Methods*, ICLR 2019: moments live in the tangent space of
-the current point, steps follow the exponential map, and the first moment is carried along by parallel transport.
+the current point, steps follow the exponential map, and parallel transport carries the first moment along.
 """
 
 from __future__ import annotations
