@@ -13,7 +13,7 @@ from headsplat.camera import Camera
 from headsplat.clip import Frame
 from headsplat.track import landmarks as lm
 from headsplat.track import priors
-from headsplat.track.likeness import Likeness, Stance, jacobian
+from headsplat.track.likeness import Likeness, Posture, jacobian
 
 _GREY = 0.38
 """Behind the drawn avatar; pictures are compared inside the face only."""
@@ -134,11 +134,11 @@ class Scene:
         """A drawn window without slow shades."""
         return _structure(image, lm.face_height(self.landmarks))
 
-    def difference(self, likeness: Likeness, stance: Stance) -> float:
+    def difference(self, likeness: Likeness, posture: Posture) -> float:
         """Mean absolute difference to the drawn avatar inside the face."""
         if not self.face.any():
             return 0.0
-        drawn = likeness.draw(stance, self.camera(stance.camera), _GREY).image
+        drawn = likeness.draw(posture, self.camera(posture.camera), _GREY).image
         return float(np.abs(self.structure_of(drawn) - self.structure)[self.face].mean())
 
 
@@ -165,7 +165,7 @@ class Normal:
 def add_light(
     normal: Normal,
     likeness: Likeness,
-    stance: Stance,
+    posture: Posture,
     scene: Scene,
     picture: Blurred,
     camera: Camera,
@@ -176,7 +176,7 @@ def add_light(
 ) -> None:
     """Add what the visible Gaussians of the face say."""
     K = np.asarray(camera.K, np.float32)
-    drawn = likeness.draw(stance, camera, _GREY)
+    drawn = likeness.draw(posture, camera, _GREY)
     assert drawn.depth is not None
     at = likeness.surface.at(weights) @ rotation.T.astype(np.float32) + translation.astype(np.float32)
     pixels = K[0, 0] * at[:, :2] / at[:, 2:] + K[:2, 2]
@@ -236,18 +236,18 @@ def _votes() -> np.ndarray:
     return votes
 
 
-def listen(likeness: Likeness, stance: Stance, landmarks: np.ndarray, scene: Scene) -> np.ndarray:
+def listen(likeness: Likeness, posture: Posture, landmarks: np.ndarray, scene: Scene) -> np.ndarray:
     """(468, 2) window pixels: where the detector sees the points of the drawn avatar, less where they are."""
     from headsplat.data.image import to_uint8
     from headsplat.track.detect import refine_face
 
     assert likeness.landmarks is not None
-    rotation, translation = likeness.head_in_camera(stance)
-    camera = stance.camera
+    rotation, translation = likeness.head_in_camera(posture)
+    camera = posture.camera
     # The detector sees as much around the face as it saw around the person's.
-    drawn = to_uint8(likeness.draw(stance, camera, _GREY).image)
+    drawn = to_uint8(likeness.draw(posture, camera, _GREY).image)
     found = scene.to_window(refine_face(drawn, landmarks)[: lm.MESH])
-    at = likeness.landmarks.at(stance.weights[likeness.fitted]) @ rotation.T + translation
+    at = likeness.landmarks.at(posture.weights[likeness.fitted]) @ rotation.T + translation
     K = np.asarray(scene.camera(camera).K, np.float64)
     return found - (K[0, 0] * at[:, :2] / at[:, 2:] + K[:2, 2])
 

@@ -1,7 +1,8 @@
-"""An avatar to be compared with pictures: drawn in a stance, and how its points move."""
+"""An avatar to be compared with pictures: drawn in a posture, and how its points move."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from headsplat.track.points import FacePoints, face_points
 from headsplat.track.torso import split_turn
 
 _POINTS = 16_000
-"""So many Gaussians at most stand for the surface; those hidden in a stance are left out there."""
+"""So many Gaussians at most stand for the surface; those hidden in a posture are left out there."""
 _ON_HEAD = 0.95
 _SOLID = 0.5
 _TRUSTED = 0.5
@@ -25,7 +26,7 @@ _TRUSTED = 0.5
 
 
 @dataclass(frozen=True)
-class Stance:
+class Posture:
     """How an avatar stands in a picture.
 
     Attributes:
@@ -41,32 +42,65 @@ class Stance:
     camera: Camera
 
     @staticmethod
-    def of_frame(avatar: Avatar, frame: Frame) -> Stance:
-        """The stance that a frame tracked with the free head describes, in the names of an avatar."""
+    def named(
+        avatar: Avatar,
+        names: Sequence[str],
+        expression: np.ndarray,
+        joints: Sequence[str],
+        rotations: np.ndarray,
+        T_world_root: np.ndarray,
+        camera: Camera,
+    ) -> Posture:
+        """A posture from weights (E',) and rotations (J', 3) in another order; missing ones are 0."""
+        weights = dict(zip(names, np.asarray(expression), strict=True))
+        turns = dict(zip(joints, np.asarray(rotations), strict=True))
+        return Posture(
+            np.array([weights.get(name, 0.0) for name in avatar.expressions], np.float32),
+            np.array([turns.get(name, np.zeros(3)) for name in avatar.joints], np.float32),
+            np.asarray(T_world_root, np.float32),
+            camera,
+        )
+
+    def in_names(
+        self,
+        avatar: Avatar,
+        names: Sequence[str],
+        expression: np.ndarray,
+        joints: Sequence[str],
+        rotations: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (E',) and rotations (J', 3) of this posture; the given ones where it has none."""
+        weights = dict(zip(avatar.expressions, self.weights, strict=True))
+        turns = dict(zip(avatar.joints, self.rotations, strict=True))
+        return (
+            np.array([weights.get(n, v) for n, v in zip(names, expression, strict=True)], np.float32),
+            np.array([turns.get(n, v) for n, v in zip(joints, rotations, strict=True)], np.float32),
+        )
+
+    @staticmethod
+    def of_frame(avatar: Avatar, frame: Frame) -> Posture:
+        """The posture that a frame tracked with the free head describes."""
         from headsplat.head.free import load_free_head
 
         model = load_free_head()
-        weights = dict(zip(model.expression_names, frame.expression, strict=True))
-        turns = dict(zip(model.joint_names, frame.rotations, strict=True))
-        return Stance(
-            np.array([weights.get(name, 0.0) for name in avatar.expressions], np.float32),
-            np.array([turns.get(name, np.zeros(3)) for name in avatar.joints], np.float32),
-            np.asarray(frame.T_world_root, np.float32),
+        return Posture.named(
+            avatar,
+            model.expression_names,
+            frame.expression,
+            model.joint_names,
+            frame.rotations,
+            frame.T_world_root,
             frame.camera,
         )
 
     def to_frame(self, avatar: Avatar, frame: Frame) -> Frame:
-        """The frame with this stance instead of its own; what the avatar cannot do stays as it was."""
+        """The frame with this posture instead of its own; what the avatar cannot do stays as it was."""
         from headsplat.head.free import load_free_head
 
         model = load_free_head()
-        expression, rotations = frame.expression.copy(), frame.rotations.copy()
-        for i, name in enumerate(avatar.expressions):
-            if name in model.expression_names:
-                expression[model.expression_names.index(name)] = self.weights[i]
-        for j, name in enumerate(avatar.joints):
-            if name in model.joint_names:
-                rotations[model.joint_names.index(name)] = self.rotations[j]
+        expression, rotations = self.in_names(
+            avatar, model.expression_names, frame.expression, model.joint_names, frame.rotations
+        )
         return replace(
             frame,
             expression=expression,
@@ -123,61 +157,61 @@ class Likeness:
         self._renderer = RigRenderer(avatar)
         self._head = avatar.joints.index("head")
 
-    def transforms(self, stance: Stance) -> np.ndarray:
+    def transforms(self, posture: Posture) -> np.ndarray:
         """(J, 4, 4) skinning matrices."""
-        turns = dict(zip(self.avatar.joints, stance.rotations, strict=True))
-        return self.avatar.joint_transforms(turns, stance.T_world_root)
+        turns = dict(zip(self.avatar.joints, posture.rotations, strict=True))
+        return self.avatar.joint_transforms(turns, posture.T_world_root)
 
-    def head_in_camera(self, stance: Stance) -> tuple[np.ndarray, np.ndarray]:
+    def head_in_camera(self, posture: Posture) -> tuple[np.ndarray, np.ndarray]:
         """(3, 3) rotation and (3,) translation from the head at rest to the camera."""
-        both = np.asarray(stance.camera.viewmat, np.float64) @ self.transforms(stance)[self._head]
+        both = np.asarray(posture.camera.viewmat, np.float64) @ self.transforms(posture)[self._head]
         return both[:3, :3], both[:3, 3]
 
-    def draw(self, stance: Stance, camera: Camera, background: float) -> Render:
-        """The avatar in a stance, seen by `camera`, over an even grey; with depth."""
+    def draw(self, posture: Posture, camera: Camera, background: float) -> Render:
+        """The avatar in a posture, seen by `camera`, over an even grey; with depth."""
         grey = np.full(3, background, np.float32)
         return self._renderer.render(
-            stance.weights, self.transforms(stance), camera, background=grey, depth=True
+            posture.weights, self.transforms(posture), camera, background=grey, depth=True
         )
 
     def moved(
         self,
-        stance: Stance,
+        posture: Posture,
         rotation: np.ndarray,
         translation: np.ndarray,
         weights: np.ndarray,
         still_camera: bool,
-    ) -> Stance:
-        """The stance with the head elsewhere; the bust keeps its direction and follows in place.
+    ) -> Posture:
+        """The posture with the head elsewhere; the bust keeps its direction and follows in place.
 
         Args:
-            stance: where it stood.
+            posture: where it stood.
             rotation: (3, 3) head to camera.
             translation: (3,) metres.
             weights: (X,) of the fitted expressions.
             still_camera: move the bust; otherwise the camera moves and the bust stays.
         """
         avatar, names = self.avatar, list(self.avatar.joints)
-        viewmat = np.asarray(stance.camera.viewmat, np.float64)
-        rotations = stance.rotations.copy()
+        viewmat = np.asarray(posture.camera.viewmat, np.float64)
+        rotations = posture.rotations.copy()
         if "neck" in names:
-            bust = (viewmat @ stance.T_world_root)[:3, :3]
+            bust = (viewmat @ posture.T_world_root)[:3, :3]
             joints = avatar.joint_rest.astype(np.float64)
             root_in_camera, neck, head = split_turn(rotation, translation, joints, names, bust)
             rotations[names.index("neck")], rotations[names.index("head")] = neck, head
         else:
             measured = np.eye(4)
             measured[:3, :3], measured[:3, 3] = rotation, translation
-            skin = np.linalg.inv(stance.T_world_root) @ self.transforms(stance)[self._head]
+            skin = np.linalg.inv(posture.T_world_root) @ self.transforms(posture)[self._head]
             root_in_camera = measured @ np.linalg.inv(skin)
-        every = stance.weights.copy()
+        every = posture.weights.copy()
         every[self.fitted] = weights
         if still_camera:
             root = (np.linalg.inv(viewmat) @ root_in_camera).astype(np.float32)
-            return replace(stance, weights=every, rotations=rotations, T_world_root=root)
-        viewmat = root_in_camera @ np.linalg.inv(stance.T_world_root.astype(np.float64))
-        camera = replace(stance.camera, viewmat=viewmat.astype(np.float32))
-        return replace(stance, weights=every, rotations=rotations, camera=camera)
+            return replace(posture, weights=every, rotations=rotations, T_world_root=root)
+        viewmat = root_in_camera @ np.linalg.inv(posture.T_world_root.astype(np.float64))
+        camera = replace(posture.camera, viewmat=viewmat.astype(np.float32))
+        return replace(posture, weights=every, rotations=rotations, camera=camera)
 
 
 def jacobian(

@@ -25,7 +25,7 @@ from headsplat.gaussians import axis_angle_to_matrix
 from headsplat.track import landmarks as lm
 from headsplat.track import priors
 from headsplat.track.evidence import Blurred, Normal, Picture, Scene, add_light, add_points, listen
-from headsplat.track.likeness import Likeness, Stance, jacobian
+from headsplat.track.likeness import Likeness, Posture, jacobian
 
 _ANTAGONISTS = (("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"))
 
@@ -59,8 +59,8 @@ class Effort:
 
 PHOTO = Effort()
 """For one picture: about half a second."""
-FILM = Effort(rounds=((0.011, 1), (0.0055, 2)), listen=(), face=140, near=20.0)
-"""For a frame after another: under a tenth of a second."""
+FILM = Effort(rounds=((0.011, 1), (0.0055, 2)), listen=(), points=0.005, expression=60.0, near=200.0)
+"""For a frame after another: under a tenth of a second. Points shake between frames, light does not."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ class Fitted:
     """The result of a fit.
 
     Attributes:
-        stance: the better of start and end.
+        posture: the better of start and end.
         before: mean absolute difference of the structure inside the face at the start, 0..1.
         after: the same at the end; never more than `before`.
         bias: (468, 2) where the detector sees the points of the drawn avatar against where its head model has
             them, as a share of the face's height; None where nobody looked.
     """
 
-    stance: Stance
+    posture: Posture
     before: float
     after: float
     bias: np.ndarray | None
@@ -96,14 +96,14 @@ def fit_frame(avatar: Avatar | Likeness, frame: Frame, effort: Effort = PHOTO) -
         HeadsplatError: an avatar that cannot be fitted.
     """
     likeness = avatar if isinstance(avatar, Likeness) else Likeness(avatar)
-    start = Stance.of_frame(likeness.avatar, frame)
+    start = Posture.of_frame(likeness.avatar, frame)
     fitted = fit_to_picture(likeness, Picture.of_frame(frame), start, effort)
-    return fitted.stance.to_frame(likeness.avatar, frame)
+    return fitted.posture.to_frame(likeness.avatar, frame)
 
 
 def fit_film(
     avatar: Avatar | Likeness,
-    frames: Iterable[tuple[Picture, Stance]],
+    frames: Iterable[tuple[Picture, Posture]],
     *,
     still_camera: bool = True,
     first: Effort = PHOTO,
@@ -130,13 +130,13 @@ def fit_film(
         HeadsplatError: an avatar that cannot be fitted.
     """
     likeness = avatar if isinstance(avatar, Likeness) else Likeness(avatar)
-    tracked: Stance | None = None
+    tracked: Posture | None = None
     last: Fitted | None = None
     for number, (picture, start) in enumerate(frames):
         if last is None or tracked is None:
             last, tracked = fit_to_picture(likeness, picture, start, first, still_camera=still_camera), start
         else:
-            hint = _corrected(likeness, start, tracked, last.stance, still_camera)
+            hint = _corrected(likeness, start, tracked, last.posture, still_camera)
             effort = replace(rest, listen=(0,)) if number % listen_every == 0 else rest
             fitted = fit_to_picture(
                 likeness, picture, hint, effort, still_camera=still_camera, bias=last.bias
@@ -148,7 +148,7 @@ def fit_film(
 def fit_to_picture(
     avatar: Avatar | Likeness,
     picture: Picture,
-    start: Stance,
+    start: Posture,
     effort: Effort = PHOTO,
     *,
     still_camera: bool = False,
@@ -169,7 +169,7 @@ def fit_to_picture(
     """
     likeness = avatar if isinstance(avatar, Likeness) else Likeness(avatar)
     scene = Scene.of(picture, start.camera, effort.face)
-    stance, step = start, 0
+    posture, step = start, 0
     before = scene.difference(likeness, start)
     height = lm.face_height(scene.landmarks)
     bias = None if bias is None or likeness.landmarks is None else bias * height
@@ -177,33 +177,33 @@ def fit_to_picture(
         blurred = Blurred.of(scene.structure, share * height)
         for _ in range(count):
             if likeness.landmarks is not None and step in effort.listen:
-                bias = listen(likeness, stance, picture.landmarks, scene)
-            stance = _step(likeness, stance, scene, blurred, bias, start, effort, still_camera)
+                bias = listen(likeness, posture, picture.landmarks, scene)
+            posture = _step(likeness, posture, scene, blurred, bias, start, effort, still_camera)
             step += 1
-    after = scene.difference(likeness, stance)
+    after = scene.difference(likeness, posture)
     if not after < before:
-        stance, after = start, before
-    return Fitted(stance, before, after, None if bias is None else bias / height)
+        posture, after = start, before
+    return Fitted(posture, before, after, None if bias is None else bias / height)
 
 
 def _step(
     likeness: Likeness,
-    stance: Stance,
+    posture: Posture,
     scene: Scene,
     picture: Blurred,
     bias: np.ndarray | None,
-    start: Stance,
+    start: Posture,
     effort: Effort,
     still_camera: bool,
-) -> Stance:
+) -> Posture:
     """One Gauss-Newton step."""
-    rotation, translation = likeness.head_in_camera(stance)
-    weights = stance.weights[likeness.fitted].astype(np.float64)
+    rotation, translation = likeness.head_in_camera(posture)
+    weights = posture.weights[likeness.fitted].astype(np.float64)
     count = 6 + len(weights)
     normal = Normal(np.zeros((count, count)), np.zeros(count))
-    camera = scene.camera(stance.camera)
+    camera = scene.camera(posture.camera)
     K = np.asarray(camera.K, np.float64)
-    add_light(normal, likeness, stance, scene, picture, camera, rotation, translation, weights, effort.light)
+    add_light(normal, likeness, posture, scene, picture, camera, rotation, translation, weights, effort.light)
     if bias is not None and likeness.landmarks is not None:
         at = likeness.landmarks.at(weights) @ rotation.T + translation
         pixels = K[0, 0] * at[:, :2] / at[:, 2:] + K[:2, 2]
@@ -218,7 +218,7 @@ def _step(
     step[index] = np.linalg.solve(matrix + np.diag(1e-4 * np.diag(matrix) + 1e-9), normal.vector[index])
     weights = np.clip(weights + step[6:], low, high)
     turned = axis_angle_to_matrix(step[:3]) @ rotation
-    return likeness.moved(stance, turned, translation + step[3:6], weights, still_camera)
+    return likeness.moved(posture, turned, translation + step[3:6], weights, still_camera)
 
 
 def _add_beliefs(
@@ -251,13 +251,13 @@ def _add_pair(normal: Normal, a: int, b: int, sign: float, weights: np.ndarray, 
 
 
 def _corrected(
-    likeness: Likeness, start: Stance, tracked: Stance, fitted: Stance, still_camera: bool
-) -> Stance:
-    """A tracked stance with the correction that an earlier one, `tracked`, got when it became `fitted`."""
+    likeness: Likeness, start: Posture, tracked: Posture, fitted: Posture, still_camera: bool
+) -> Posture:
+    """A tracked posture with the correction that an earlier one, `tracked`, got when it became `fitted`."""
     poses = []
-    for stance in (start, tracked, fitted):
+    for posture in (start, tracked, fitted):
         pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = likeness.head_in_camera(stance)
+        pose[:3, :3], pose[:3, 3] = likeness.head_in_camera(posture)
         poses.append(pose)
     pose = poses[0] @ np.linalg.inv(poses[1]) @ poses[2]
     change = (fitted.weights - tracked.weights)[likeness.fitted]
