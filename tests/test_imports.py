@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headsplat"
 # Each part may import only parts to its left. A new part has to be given its place here.
 ORDER = (
     "errors files tensor_file pickled camera gaussians head losses motion takes raster nets clip "
-    "networks avatar avatar_file playback contact_sheet data track drive shoot methods evaluate train "
+    "networks avatar avatar_file playback bake contact_sheet data track drive shoot methods evaluate train "
     "reconstruct export web doctor terminal cli"
 ).split()
 

@@ -1,4 +1,4 @@
-"""Verbs that make an avatar: demo and create."""
+"""Verbs that make an avatar: demo, create and bake."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from headsplat.cli.app import Output, app, expect_suffix
+from headsplat.cli.app import Output, app, expect_suffix, read_motion
 from headsplat.errors import HeadsplatError
 from headsplat.terminal import Status, finish, progress, say
 
@@ -105,6 +105,43 @@ def create(
         flame_shape=flame_shape,
     )
     finish(facts, _created(facts), json)
+
+
+@app.command
+def bake(
+    avatar: Positional[Path],
+    output: Output,
+    *,
+    motion: str | None = None,
+    json: bool = False,
+) -> None:
+    """Turn an avatar that runs a network per frame into one that plays everywhere, the browser included.
+
+    Args:
+        avatar: an .avatar file with a network that moves its Gaussians, such as GaussianHead's.
+        output: the .avatar file to write.
+        motion: what to fit its expressions to: a take, a recorded motion or a video, best of the same person;
+            without one the built-in takes.
+        json: print one machine-readable line last.
+    """
+    from dataclasses import asdict
+
+    from headsplat.avatar_file import load_avatar, save_avatar
+    from headsplat.bake import bake as bake_avatar
+
+    expect_suffix(output, ".avatar")
+    live = load_avatar(avatar)
+    driver = None if motion is None else read_motion(motion)
+    with Status("Baking") as status:
+        rig, report = bake_avatar(live, driver, progress=lambda done: status("Baking", done))
+    save_avatar(rig, output)
+    facts = {"avatar": str(output), "bytes": output.stat().st_size, **asdict(report)}
+    finish(
+        facts,
+        f"{output}: {facts['bytes'] / 1e6:.1f} MB; held poses are within {report.psnr:.1f} dB of the "
+        f"network's (worst {report.worst_psnr:.1f}; a face that never moves: {report.still_psnr:.1f})",
+        json,
+    )
 
 
 def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
