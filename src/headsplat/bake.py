@@ -62,8 +62,8 @@ def bake(
     """Turn an avatar with a deformer into a rig avatar over its own expressions.
 
     The network is run at rest and at each expression alone. Means, rotations, log sizes, colours and
-    opacities at weight 1 become the rig's changes. Then all changes are fitted once more, by least squares, to
-    poses of a motion in which expressions come together; that is kept if held poses look nearer to the
+    opacities at weight 1 become the rig's changes. Then all changes are fitted once more, by least squares,
+    to poses of a motion in which expressions come together; that is kept if held poses look nearer to the
     network's.
 
     Args:
