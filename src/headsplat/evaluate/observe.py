@@ -33,7 +33,8 @@ class Observed:
 
     Attributes:
         frame: the tracked crop.
-        before: the same crop with the face points of the frame before; None = not asked for or not found.
+        before: the same crop out of the frame before, with its face points and the matte of `frame`; None =
+            not asked for or no face found.
         after: that of the frame after.
         posed: whether pose and expression of all three were tracked over time with the person's identity,
             so that they are taken as they are; otherwise only their face points are.
@@ -107,7 +108,9 @@ def _observe_one(data: Path, shot: Shot, pictures: dict[int, np.ndarray], neighb
             if other in pictures:
                 crop = warp(pictures[other].astype(np.float32) / 255, frame.crop, CROP_SIZE)[0]
                 points = find_points(crop, frame.landmarks)
-                beside[k] = None if points is None else replace(frame, landmarks=points)
+                if points is not None:
+                    crop = to_levels(crop).astype(np.float32) / 255
+                    beside[k] = replace(frame, image=crop, foreground=crop, landmarks=points)
     return Observed(frame, beside[0], beside[1])
 
 

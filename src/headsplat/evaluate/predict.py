@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,7 +27,14 @@ SEVERAL = ("lift",)
 """Methods that make use of several photos."""
 FILES = ("weights", "flame", "file")
 """Options that name files."""
-_KINDS: dict[str, Callable[[str], Any]] = {"refine": int, "gaussians": str, **dict.fromkeys(FILES, str)}
+DRIVES = ("points", "picture")
+"""How an avatar is told a target: by what was fitted to its face points, or by a fit to its picture."""
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "refine": int,
+    "gaussians": str,
+    "drive": str,
+    **dict.fromkeys(FILES, str),
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,9 @@ class Method:
 
     Attributes:
         name: copy, warp, warp-fit, or a method of `headsplat.reconstruct`; with the option `file` any name.
-        options: keyword arguments for it. `file` is an avatar that was made before, and is all that is used;
-            `{clip}` in it stands for the name of the clip that the sources are from.
+        options: keyword arguments for it, and two more. `file` is an avatar that was made before, and
+            replaces the making; `{clip}` in it stands for the name of the clip that the sources are from.
+            `drive` is one of `DRIVES`, points unless it is given.
     """
 
     name: str
@@ -61,9 +69,21 @@ class Method:
                 raise HeadsplatError(
                     f"Cannot read the option {part!r} of {text!r}; write it like lift:refine=0,gaussians=20k."
                 ) from error
+        if dict(options).get("drive", "points") not in DRIVES:
+            raise HeadsplatError(f"Cannot drive as {text!r} says; write drive={' or drive='.join(DRIVES)}.")
         if name in BASELINES and options:
             raise HeadsplatError(f"The baseline {name} has no options; write just {name}.")
         return Method(name, tuple(sorted(options)))
+
+    @property
+    def drive(self) -> str:
+        """One of `DRIVES`."""
+        return dict(self.options).get("drive", DRIVES[0])
+
+    @property
+    def making(self) -> tuple[tuple[str, Any], ...]:
+        """The options that the avatar depends on."""
+        return tuple(option for option in self.options if option[0] != "drive")
 
     def file(self, option: str, clip: str) -> Path | None:
         """The file that an option names, if it is given."""
@@ -107,10 +127,13 @@ class Goal:
     Attributes:
         pose: camera, expression and rotations of the free head to draw.
         points: (478, 2) where the target's face points are in that picture, for the warp; None = unknown.
+        to_fit: whether the picture in `pose` is the target's own and of the avatar's person, so that pose and
+            expression may be fitted to it.
     """
 
     pose: Frame
     points: np.ndarray | None
+    to_fit: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,18 +177,41 @@ def prepare(method: Method, sources: Sequence[Source], make: Maker, made: Made, 
             return Predictor(lambda goal: _warp(sources, goal), 0.0)
         case "warp-fit":
             return Predictor(lambda goal: _warp_fit(sources, goal), 0.0)
-        case name:
-            if str(method) not in made:
+        case _:
+            key = str(replace(method, options=method.making))
+            if key not in made:
                 start = perf_counter()
-                file, frames = method.file("file", clip), [source.frame for source in sources]
-                if file is not None:
-                    avatar = load_avatar(file)
-                else:
-                    seen = frames if name in SEVERAL and len(frames) > 1 else frames[0]
-                    avatar = make(seen, name, **dict(method.options))
-                made[str(method)] = avatar, perf_counter() - start
-            avatar, seconds = made[str(method)]
+                made[key] = _make(method, sources, make, clip), perf_counter() - start
+            avatar, seconds = made[key]
+            if method.drive == "picture":
+                return Predictor(_fitting(avatar), seconds)
             return Predictor(lambda goal: draw_avatar(avatar, goal.pose), seconds)
+
+
+def _make(method: Method, sources: Sequence[Source], make: Maker, clip: str) -> Avatar:
+    file, frames = method.file("file", clip), [source.frame for source in sources]
+    if file is not None:
+        return load_avatar(file)
+    seen = frames if method.name in SEVERAL and len(frames) > 1 else frames[0]
+    return make(seen, method.name, **dict(method.making))
+
+
+def _fitting(avatar: Avatar) -> Callable[[Goal], Prediction]:
+    """Draw the avatar as it looks most like the target's picture; only pose and expression are taken from it.
+
+    Raises:
+        HeadsplatError: the avatar cannot be fitted.
+    """
+    from headsplat.track.likeness import Likeness
+    from headsplat.track.photometric import fit_frame
+
+    likeness = Likeness(avatar)
+
+    def draw(goal: Goal) -> Prediction:
+        pose = fit_frame(likeness, goal.pose) if goal.to_fit else goal.pose
+        return draw_avatar(avatar, pose)
+
+    return draw
 
 
 def draw_avatar(avatar: Avatar, pose: Frame) -> Prediction:

@@ -53,7 +53,9 @@ def _write(path: Path, seen: Observed | str) -> None:
         arrays |= {"viewmat": camera.viewmat, "K": camera.K, "size": [camera.width, camera.height]}
         arrays |= {name: to_levels(arrays[name]) for name in PIXELS}
         beside = {"before": seen.before, "after": seen.after}
-        arrays |= {name: frame.landmarks for name, frame in beside.items() if frame is not None}
+        for name, frame in beside.items():
+            if frame is not None:
+                arrays |= {name: frame.landmarks, f"{name}_image": to_levels(frame.image)}
     with writing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -67,11 +69,15 @@ def _read(path: Path) -> Observed | str | None:
         return None
     if "refused" in arrays:
         return str(arrays["refused"])
-    points = [arrays.pop(name, None) for name in ("before", "after")]
+    near = [(arrays.pop(name, None), arrays.pop(f"{name}_image", None)) for name in ("before", "after")]
     width, height = arrays.pop("size").tolist()
     camera = Camera(arrays.pop("viewmat"), arrays.pop("K"), width, height)
     arrays |= {name: arrays[name].astype(np.float32) / 255 for name in PIXELS}
     arrays |= {name: arrays[name].item() for name in ("confidence", "landmark_error", "source")}
     frame = Frame(camera=camera, **arrays)
-    beside = [None if p is None else replace(frame, landmarks=p) for p in points]
+    beside: list[Frame | None] = [None, None]
+    for k, (points, levels) in enumerate(near):
+        if points is not None:
+            crop = levels.astype(np.float32) / 255
+            beside[k] = replace(frame, image=crop, foreground=crop, landmarks=points)
     return Observed(frame, beside[0], beside[1])

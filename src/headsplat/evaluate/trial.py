@@ -153,11 +153,15 @@ def answer(stage: Stage, method: Method, make: Maker, networks: Networks, made: 
 
 def _set_up_faces(case: Case, data: Path, kept: Path) -> Stage:
     """Sources and targets that are photos or frames with a face to track."""
+    from headsplat.track.photos import share_identity
+
     source_seen = observe_once(data, case.sources, kept)
     first = source_seen[0]
     if isinstance(first, str):
         raise HeadsplatError(first)
     frames = [seen.frame for seen in source_seen if isinstance(seen, Observed)]
+    if len(frames) > 1 and not first.posed:
+        frames = share_identity(frames, same_camera=True)
     skipped, targets = {}, []
     driver: Frame | None = None
     observed = observe_once(data, case.targets, kept, neighbours=case.neighbours)
@@ -195,18 +199,16 @@ def _face_target(case: Case, shot: Shot, seen: Observed, source: Frame, driver: 
         focal=focal,
         person=(image, frame.landmarks) if same_person else (over_grey(source), source.landmarks),
     )
-    beside = tuple(
-        (
-            Goal(near if seen.posed else drive_frame(identity, near, focal=focal), near.landmarks),
-            near.landmarks,
-        )
-        for near in (seen.before, seen.after)
-        if near is not None
-    )
+
+    def goal(near: Frame) -> Goal:
+        pose = near if seen.posed else drive_frame(identity, near, focal=focal)
+        return Goal(pose, near.landmarks, to_fit=same_person)
+
+    beside = tuple((goal(near), near.landmarks) for near in (seen.before, seen.after) if near is not None)
     yaw = head_angles(axis_angle_to_matrix(reading.rotation))[0]
     return Target(
         label=shot.label,
-        goal=Goal(pose, frame.landmarks),
+        goal=Goal(pose, frame.landmarks, to_fit=same_person),
         truth=truth,
         shown=image,
         yaw=float(np.degrees(yaw)),
