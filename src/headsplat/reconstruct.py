@@ -128,7 +128,7 @@ def track_all(
     """Frames of one person out of photos, clips and recordings, around one identity, the main one first.
 
     Args:
-        sources: see `reconstruct`.
+        sources: see `reconstruct`; frames tracked already must share one identity.
         views: how many frames of a clip or a recording.
         face: which face if there are several, counted from the left.
         tolerant: leave out photos that cannot be used.
@@ -153,7 +153,8 @@ def track_all(
     photos = [part for part in parts if not isinstance(part, Frame) and _kind(part) == "photo"]
     if len(parts) == len(photos) == 1:
         return [track_photo(photos[0], face=face)], []
-    groups = [[part] for part in parts if isinstance(part, Frame)]
+    tracked = [part for part in parts if isinstance(part, Frame)]
+    groups = [tracked] if tracked else []
     for part in parts:
         if isinstance(part, Frame) or isinstance(part, np.ndarray):
             continue
@@ -167,8 +168,9 @@ def track_all(
         left_out = [f"{_name_of(photos[i], i)}: {reason}" for i, reason in missing]
         groups.append(frames)
     frames = [frame for group in groups for frame in group]
-    # Each group has one identity already; several have to agree on one.
-    return (share_identity(frames) if len(groups) > 1 else frames), left_out
+    # Each group has one identity already; several have to agree on one, unless they do.
+    agree = all(np.array_equal(frame.shape, frames[0].shape) for frame in frames)
+    return (frames if agree else share_identity(frames)), left_out
 
 
 def _kind(source: str | os.PathLike[str] | np.ndarray) -> Literal["photo", "clip", "recording"]:
