@@ -129,7 +129,7 @@ def _files(dataset: Dataset, progress: Callable[[str, float], None]) -> list[str
             continue
         matte, name = inspect(view.mask), _short(view.mask, dataset)
         if matte is None:
-            problems.add("is broken" if view.mask.is_file() else "is missing", name)
+            problems.add(f"is a matte that is {'broken' if view.mask.is_file() else 'missing'}", name)
         elif found is not None and matte[0] != found[0]:
             problems.add("is a matte of another size than its picture", name)
     said = problems.sentences()

@@ -73,6 +73,11 @@ def skull_pose(rotations: np.ndarray, T_world_root: np.ndarray, joints: np.ndarr
         T_world_root: (4, 4) what follows the skinning; VHAP's translation.
         joints: (2, 3) from `rest_joints`.
     """
+    with np.errstate(invalid="ignore", over="ignore"):  # numbers that are not finite are found later
+        return _skull_pose(rotations, T_world_root, joints)
+
+
+def _skull_pose(rotations: np.ndarray, T_world_root: np.ndarray, joints: np.ndarray) -> np.ndarray:
     root, neck = axis_angle_to_matrix(np.asarray(rotations, np.float64)[:2])
     at_neck = root @ (joints[1] - joints[0]) + joints[0]
     return np.asarray(T_world_root, np.float64) @ rigid(root @ neck, at_neck)
