@@ -76,7 +76,7 @@ def track_photos(
     if not same_camera:
         strangers = [i for i, frame in enumerate(frames) if i and is_stranger(frames[0], frame)]
         for i in reversed(strangers):
-            reason = f"it seems to show another person than {_name(photos, numbers[0])}."
+            reason = "it seems to show another person than the first picture."
             if not tolerant:
                 raise HeadsplatError(f"{_name(photos, numbers[i])} cannot be used: {reason} Leave it out.")
             left_out.append((numbers[i], reason))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import sys
@@ -10,15 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from headsplat.clip import Frame
 from headsplat.errors import HeadsplatError
 
 Report = Callable[[str, float], None]
 
-_CLIP_LOOKS = 6
-_CLIP_FRAMES = 900
+_CLIP_VIEWS = 6
 _POSTER_SIZE = 384
 _VIDEO_SIZE = 512
 
@@ -48,10 +43,10 @@ def main() -> None:
 
 
 def create(request: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Reconstruct from the clearest of the request's photos and clips; write avatar and poster.
+    """Reconstruct from all of the request's photos and clips together; write avatar and poster.
 
     Returns:
-        The figures of the reconstruction, for display.
+        The figures of the reconstruction, for display, and a note on what it was made from.
 
     Raises:
         HeadsplatError: no picture shows a usable face, or as `reconstruct`.
@@ -60,15 +55,26 @@ def create(request: dict[str, Any], report: Report) -> dict[str, Any]:
     from headsplat.data.image import write_image
     from headsplat.playback import draw, portrait_camera
     from headsplat.reconstruct import reconstruct
+    from headsplat.track.photos import track_clip
 
     report("looking for the face", 0.02)
-    photo, note = clearest(request["photos"], request["clips"], request["face"], report)
+    sources: list[Any] = [*request["photos"]]
+    share = 0.4 / max(len(request["clips"]), 1)
+    for i, clip in enumerate(request["clips"]):
+        sources += track_clip(
+            clip,
+            _CLIP_VIEWS,
+            face=request["face"],
+            progress=lambda done, i=i: report("watching the clip", share * (i + done)),
+        )
+    begin = 0.4 if request["clips"] else 0.05
     avatar = reconstruct(
-        photo,
+        sources[0] if len(sources) == 1 else sources,
         gaussians=request["gaussians"],
         refine=request["refine"],
         face=request["face"],
-        progress=lambda done: report(_stage(done), 0.15 + 0.8 * done),
+        tolerant=True,
+        progress=lambda done: report(_stage(done), begin + (0.95 - begin) * done),
     )
     report("saving", 0.96)
     save_avatar(avatar, request["out"])
@@ -76,54 +82,30 @@ def create(request: dict[str, Any], report: Report) -> dict[str, Any]:
     write_image(request["poster"], poster, quality=88)
     names = ("landmark_error", "source_psnr", "matte_iou", "confidence", "seconds")
     figures = {name: avatar.info[name] for name in names if isinstance(avatar.info.get(name), int | float)}
-    return {"gaussians": len(avatar), "bytes": Path(request["out"]).stat().st_size, "note": note, **figures}
+    size = Path(request["out"]).stat().st_size
+    return {"gaussians": len(avatar), "bytes": size, "note": _note(avatar.info), **figures}
 
 
-def clearest(
-    photos: list[str], clips: list[str], face: int | None, report: Report
-) -> tuple[str | Frame, str]:
-    """The picture to use: of one photo that photo, of several pictures the one tracked with most confidence.
+def _note(info: dict[str, Any]) -> str:
+    """A sentence on the pictures that the avatar was made from; nothing for a single photo."""
+    left_out = info.get("left_out", [])
+    used = info.get("photos", 1)
+    if used == 1 and not left_out:
+        return ""
+    made = f"Made from {used} pictures together." if used > 1 else "Made from one picture."
+    if not left_out:
+        return made
+    others = f"{len(left_out)} more could not be used" if len(left_out) > 1 else "Another could not be used"
+    return f"{made} {others}: {_nameless(left_out[0])}"
 
-    Returns:
-        A path or a tracked frame, and a sentence for the user ("" for a single photo).
 
-    Raises:
-        HeadsplatError: none of them shows a usable face; the last reason is given.
-    """
-    if len(photos) == 1 and not clips:
-        return photos[0], ""
-    from headsplat.track import track_photo
-
-    pictures: list[str | np.ndarray] = [*photos]
-    for clip in clips:
-        pictures += _looks(clip)
-    best, number, reason = None, 0, "it shows nothing"
-    for i, picture in enumerate(pictures):
-        report(f"looking at picture {i + 1} of {len(pictures)}", 0.02 + 0.12 * i / len(pictures))
-        try:
-            frame = track_photo(picture, face=face)
-        except HeadsplatError as error:
-            reason = str(error)
-            continue
-        if best is None or frame.confidence > best.confidence:
-            best, number = frame, i + 1
-    if best is None:
-        raise HeadsplatError(f"None of the {len(pictures)} pictures can be used; the last one: {reason}")
-    return best, f"Made from picture {number} of {len(pictures)}, the clearest one."
+def _nameless(reason: str) -> str:
+    """A reason without the name of the stored file, which means nothing to the user."""
+    return reason.split(": ", 1)[-1]
 
 
 def _stage(done: float) -> str:
     return "fitting the head" if done < 0.3 else "building hair and skin" if done < 0.6 else "refining"
-
-
-def _looks(clip: str) -> list[np.ndarray]:
-    """A few frames (H, W, 3) uint8, evenly spread over a clip's first half minute."""
-    from headsplat.data.video import read_video
-
-    video = read_video(clip)
-    count = min(video.frames or _CLIP_FRAMES, _CLIP_FRAMES)
-    wanted = {int(count * (i + 0.5) / _CLIP_LOOKS) for i in range(_CLIP_LOOKS)}
-    return [image for i, image in enumerate(itertools.islice(video, count)) if i in wanted]
 
 
 def export_file(request: dict[str, Any]) -> dict[str, Any]:
