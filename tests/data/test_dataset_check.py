@@ -53,7 +53,8 @@ def test_a_sound_recording_has_no_problem(
     facts = json.loads(out.splitlines()[-1])
     assert code == 0 and facts["problems"] == []
     wanted = {"layout": "vhap", "views": 8, "moments": 4, "cameras": 2, "width": 40, "height": 28,
-              "head": "flame", "expressions": 100, "shape": 300, "train": 3, "val": 3, "test": 2, "moves": "head"}  # fmt: skip
+              "head": "flame", "expressions": 100, "shape": 300, "train": 3, "val": 3, "test": 2,
+              "moves": "head"}  # fmt: skip
     assert {name: facts[name] for name in wanted} == wanted
     assert facts["focal"] == 60 and facts["distance"] == pytest.approx(1.1, abs=0.15)
     code, out, _ = run(capsys, str(tmp_path / "transforms.json"))

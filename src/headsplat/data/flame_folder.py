@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from headsplat.camera import Camera
+from headsplat.data.datasets.assemble import GL_TO_CV, camera_of, index_json, intrinsics, invert
+from headsplat.data.datasets.flame_pose import JOINTS, expression_names
+from headsplat.data.datasets.untrusted import inside, numbers, read_npz
+from headsplat.data.datasets.vhap import read_parameters
 from headsplat.errors import HeadsplatError
 from headsplat.motion import Motion
+
+EXPRESSIONS = 100
 
 
 @dataclass(frozen=True)
@@ -42,38 +47,37 @@ def read_flame_folder(folder: str | os.PathLike[str], scale: float = 0.5, fps: f
     """
     folder = Path(folder)
     source = folder / "transforms.json"
+    _, frames = index_json(source)
+    cameras, rows = [], []
     try:
-        frames = json.loads(source.read_text())["frames"]
         frames = sorted(frames, key=lambda frame: frame["flame_param_path"])
-        poses = np.array([frame["transform_matrix"] for frame in frames], np.float64).reshape(-1, 4, 4)
-        focals = np.array([[f["fl_x"], f["fl_y"]] for f in frames], np.float64) * scale
-        centre = np.array([frames[0]["cx"], frames[0]["cy"]], np.float64) * scale
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        width, height = (int(2 * float(frames[0][name]) * scale) for name in ("cx", "cy"))
+        for frame in frames:
+            pose = numbers(frame["transform_matrix"], (4, 4))
+            fx, fy = (float(frame[name]) * scale for name in ("fl_x", "fl_y"))
+            K = intrinsics(fx, fy, width / 2, height / 2)  # the middle is the principal point
+            cameras.append(camera_of(invert(pose @ GL_TO_CV), K, width, height))
+            rows.append(_read_frame(inside(folder, frame["flame_param_path"], folder.absolute().parent)))
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise HeadsplatError(
-            f"{source} is missing or not a list of frames with cameras; give a folder tracked with VHAP."
+            f"{source} is not a list of frames with cameras; give a folder tracked with VHAP."
         ) from error
-    width, height = (int(2 * c) for c in centre)
-    cameras = []
-    for pose, (fx, fy) in zip(poses, focals, strict=True):
-        # OpenGL axes (y up, looking along -z) to OpenCV's; the picture's centre is the principal point.
-        T_world_camera = pose * np.array([1, -1, -1, 1])
-        K = np.array([[fx, 0, width / 2], [0, fy, height / 2], [0, 0, 1]], np.float32)
-        cameras.append(Camera(np.linalg.inv(T_world_camera).astype(np.float32), K, width, height))
-    rows = [_read_parameters(folder / frame["flame_param_path"]) for frame in frames]
-    table = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    table = {name: np.stack([row[name] for row in rows]) for name in _NAMES}
     eyes = table["eyes_pose"].reshape(-1, 2, 3)
-    joints = [table["rotation"], table["neck_pose"], table["jaw_pose"], eyes[:, 0], eyes[:, 1]]
     root = np.broadcast_to(np.eye(4, dtype=np.float32), (len(rows), 4, 4)).copy()
     root[:, :3, 3] = table["translation"]
     motion = Motion(
         weights=table["expr"],
-        expressions=tuple(f"expr{i}" for i in range(table["expr"].shape[1])),
-        rotations=np.stack(joints, 1),
-        joints=("root", "neck", "jaw", "left_eye", "right_eye"),
+        expressions=expression_names(EXPRESSIONS),
+        rotations=np.stack([*(table[n] for n in _NAMES[:3]), eyes[:, 0], eyes[:, 1]], 1),
+        joints=JOINTS,
         fps=fps,
         root=root,
     )
     return FlameSequence(motion.check(str(folder)), tuple(cameras), read_flame_shape(folder))
+
+
+_NAMES = ("rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation", "expr")
 
 
 def read_flame_shape(path: str | os.PathLike[str]) -> np.ndarray:
@@ -84,25 +88,16 @@ def read_flame_shape(path: str | os.PathLike[str]) -> np.ndarray:
     """
     path = Path(path)
     path = path / "canonical_flame_param.npz" if path.is_dir() else path
-    return _load(path, ("shape",))["shape"].reshape(-1)
+    shape = read_npz(path).get("shape")
+    if shape is None:
+        raise HeadsplatError(f"{path} holds no shape; give canonical_flame_param.npz of this person.")
+    return np.asarray(shape, np.float32).reshape(-1)
 
 
-_WIDTHS = {"expr": 100, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
-
-
-def _read_parameters(path: Path) -> dict[str, np.ndarray]:
-    values = {name: value.reshape(-1) for name, value in _load(path, tuple(_WIDTHS)).items()}
-    for name, width in _WIDTHS.items():
-        if values[name].shape != (width,):
-            raise HeadsplatError(
-                f"{path} has {len(values[name])} numbers of {name}, not {width}; it is of another FLAME."
-            )
+def _read_frame(path: Path) -> dict[str, np.ndarray]:
+    values = read_parameters(path)
+    if len(values["expr"]) != EXPRESSIONS:
+        raise HeadsplatError(
+            f"{path} has {len(values['expr'])} numbers of expr, not {EXPRESSIONS}; it is of another FLAME."
+        )
     return values
-
-
-def _load(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: np.asarray(file[name], np.float32) for name in names}
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise HeadsplatError(f"{path} is missing or not FLAME parameters ({error}).") from error
