@@ -1,4 +1,4 @@
-"""Verbs about files and recordings: track and info."""
+"""Verbs about files and recordings: track, convert and info."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from headsplat.cli.app import Output, app
+from headsplat.errors import HeadsplatError
 from headsplat.terminal import Status, finish
 
 
@@ -16,6 +17,7 @@ def track(
     output: Output,
     *,
     face: int | None = None,
+    shot: int | None = None,
     fps: float | None = None,
     max_frames: int | None = None,
     size: int = 512,
@@ -29,6 +31,7 @@ def track(
         source: a video, or a folder of pictures.
         output: the folder to write.
         face: which face, counted from the left, if there are several.
+        shot: which shot of a film with cuts, from 1; default the one that shows the face longest.
         fps: frames per second to take; default all, and 25 for pictures.
         max_frames: stop after so many frames.
         size: side of the pictures, pixels.
@@ -36,7 +39,7 @@ def track(
     """
     from headsplat.track.recording import Options, track_recording
 
-    options = Options(face=face, fps=fps, most=max_frames, size=size)
+    options = Options(face=face, shot=shot, fps=fps, most=max_frames, size=size)
     with Status("Following the face") as status:
         done = track_recording(source, output, options, status)
     unsure = len(done.low_confidence_frames)
@@ -46,15 +49,47 @@ def track(
         "landmark_error": round(done.landmark_error, 3),
         "jitter": round(done.jitter, 3),
         "low_confidence_frames": unsure,
+        "shots": len(done.shots),
         "seconds": round(done.seconds, 2),
     }
     lines = [
         f"{output}: {done.frames} frames, landmarks off by {done.landmark_error:.2f} % of the distance of "
         f"the outer eye corners, jitter {done.jitter:.2f} %, in {done.seconds:.1f} s"
     ]
+    if len(done.shots) > 1:
+        spans = ", ".join(f"{number}: frames {a} to {b - 1}" for number, (a, b) in enumerate(done.shots, 1))
+        lines.append(f"  the film is cut; this is shot {done.shot}, --shot chooses another ({spans})")
     if unsure:
         lines.append(f"  {unsure} frames cannot be trusted; they are marked and will not be learned from")
     finish(facts, "\n".join(lines), json)
+
+
+@app.command
+def convert(
+    recordings: Positional[tuple[Path, ...]], output: Output, *, flame: Path | None = None, json: bool = False
+) -> None:
+    """Write a recording with FLAME's parameters for GaussianAvatars and LAM, or join several of one person.
+
+    Args:
+        recordings: a folder in any layout of docs/datasets.md; or several in that of GaussianAvatars, beside
+            each other, which the output will refer to.
+        output: the folder to write; for several beside them.
+        flame: FLAME's file, for recordings that need its joints.
+        json: print one machine-readable line last.
+    """
+    from headsplat.data.datasets import read_dataset
+    from headsplat.data.datasets.vhap_write import write_union, write_vhap
+
+    if not recordings:
+        raise HeadsplatError("Give the folder of a recording to convert.")
+    if len(recordings) > 1:
+        write_union(output, recordings)
+    else:
+        with Status("Writing the recording") as status:
+            write_vhap(read_dataset(recordings[0], flame=flame), output, flame=flame, progress=status)
+    written = read_dataset(output, flame=flame)
+    facts = {"output": str(output), "layout": written.layout, "views": len(written)}
+    finish(facts, f"{output}: {len(written)} views in the layout of {written.layout}", json)
 
 
 @app.command

@@ -39,7 +39,7 @@ def detect_face(image: np.ndarray, *, face: int | None = None) -> np.ndarray:
     """
     pixels = _as_uint8(image)
     coarse = choose_face(pixels, face)
-    if coarse is None or _face_score(pixels, coarse) < _LEAST_SCORE:
+    if coarse is None or face_score(pixels, coarse) < _LEAST_SCORE:
         raise HeadsplatError(
             "There is no face in the picture that can be tracked; use one that shows a face from the front, "
             "upright and in focus."
@@ -221,7 +221,7 @@ def _search_boxes(pixels: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def _face_score(pixels: np.ndarray, points: np.ndarray) -> float:
+def face_score(pixels: np.ndarray, points: np.ndarray) -> float:
     """How sure the short-range box detector is of a face in twice the extent of the points, 0..1."""
     x0, y0, x1, y1 = face_box(points, pixels.shape, 2.0)
     result = _boxes(near=True).process(np.ascontiguousarray(pixels[y0:y1, x0:x1]))

@@ -20,7 +20,7 @@ import numpy as np
 from headsplat.errors import HeadsplatError
 from headsplat.files import writing
 
-BLOCK = 64
+BLOCK = 32
 """Frames per block: at most so many are done again after a kill."""
 _FOLDER = ".tracking"
 

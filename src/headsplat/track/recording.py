@@ -7,8 +7,7 @@ its blocks on disk (see `headsplat.track.ledger`), so a stopped job goes on wher
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -16,25 +15,24 @@ import numpy as np
 
 from headsplat.camera import Camera, intrinsics
 from headsplat.data.dataset import Dataset, View
-from headsplat.data.datasets.native import is_native, last_tenth, picture_paths, write_index, write_pixels
+from headsplat.data.datasets.native import is_native, last_tenth, picture_paths, write_index
 from headsplat.errors import HeadsplatError
 from headsplat.head.model import HeadModel
 from headsplat.track import landmarks as lm
+from headsplat.track.fit import landmark_errors
 from headsplat.track.footage import Footage, open_footage
-from headsplat.track.ledger import BLOCK, Ledger, in_blocks
+from headsplat.track.ledger import Ledger
 from headsplat.track.points import FacePoints, face_points
-from headsplat.track.sequence import moved
 from headsplat.track.solver import Fit, Pose
+from headsplat.track.stages import Progress, cut_out, fit_film, follow_film
 from headsplat.track.window import Window, choose_window
-
-Progress = Callable[[str, float], None]
 
 UNSURE = 0.3
 """Frames with less confidence should not be learned from."""
-_MIN_SHARE = 0.25
-"""At least so many of the frames must show the face."""
-_FOLLOWED, _FITTED = 0.25, 0.6
-"""Shares of the whole work at which these stages end."""
+_WORST, _FINE = 0.028, 0.014
+"""Landmark errors from which a frame of a known person is worth nothing, and up to which it is good."""
+_NO_FACE, _FACE = 0.62, 0.84
+"""Scores of the box detector: half covered faces get .65 to .85, free ones with any expression more."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,14 @@ class Options:
 
     Attributes:
         face: which face if there are several, counted from the left.
+        shot: which shot of a film with cuts, from 1; None takes the one that shows the face longest.
         fps: frames per second; None keeps the film's.
         most: at most so many frames.
         size: side of the pictures, pixels.
     """
 
     face: int | None = None
+    shot: int | None = None
     fps: float | None = None
     most: int | None = None
     size: int = 512
@@ -64,6 +64,8 @@ class Summary:
             the outer-eye distance, over the frames that can be trusted.
         jitter: mean second difference in time of the model's points, per cent of the outer-eye distance.
         low_confidence_frames: numbers of the frames that should not be trusted.
+        shots: first frame and frame after the last of each shot in the film.
+        shot: which of them was tracked, from 1.
         seconds: time taken by this run.
     """
 
@@ -71,6 +73,8 @@ class Summary:
     landmark_error: float
     jitter: float
     low_confidence_frames: tuple[int, ...]
+    shots: tuple[tuple[int, int], ...]
+    shot: int
     seconds: float
 
 
@@ -99,17 +103,16 @@ def track_recording(
         raise HeadsplatError(f"{root} holds a finished recording; delete it or choose another name.")
     footage = open_footage(source, fps=options.fps, most=options.most)
     job = {"source": footage.digest, "fps": footage.fps, "most": options.most, "size": options.size}
-    ledger = Ledger(root, {**job, "face": options.face, "version": 1})
-    landmarks, present = _follow(footage, ledger, options.face, report)
-    window = choose_window(landmarks[present], footage.width, footage.height, options.size)
-    points, centre = face_points(), np.full(2, options.size / 2)
-    landmarks = window.points(landmarks)
-    fit, offsets = _fit(points, landmarks, present, centre, footage.fps, ledger, report)
-    points = moved(points, offsets)
-    covers = _cut_out(footage, ledger, window, landmarks, root, report)
-    errors = _errors(points, fit, landmarks, centre)
-    confidence = _confidence(fit, landmarks, errors, covers, present, window.scale)
-    dataset = _describe(root, footage, window, fit, landmarks, confidence)
+    ledger = Ledger(root, {**job, "face": options.face, "shot": options.shot, "version": 1})
+    followed = follow_film(footage, ledger, options.face, options.shot, report)
+    present, scores = followed.present, followed.scores
+    window = choose_window(followed.landmarks[present], footage.width, footage.height, options.size)
+    centre, landmarks = np.full(2, options.size / 2), window.points(followed.landmarks)
+    fit, points = fit_film(face_points(), landmarks, present, centre, footage.fps, ledger, report)
+    covers = cut_out(footage, followed, landmarks, window, root, ledger, report)
+    errors = landmark_errors(points, fit, landmarks, centre).mean(1)
+    confidence = _confidence(fit, landmarks / window.scale, errors, covers, scores) * present
+    dataset = _describe(root, footage, followed.first, window, fit, landmarks, confidence)
     write_index(dataset)
     ledger.close()
     report("Done", 1.0)
@@ -119,6 +122,8 @@ def track_recording(
         landmark_error=100 * float(errors[sure].mean()) if sure.any() else float("nan"),
         jitter=100 * jitter_of(points, fit, centre, sure),
         low_confidence_frames=tuple(np.flatnonzero(~sure).tolist()),
+        shots=followed.shots,
+        shot=followed.shot,
         seconds=perf_counter() - start,
     )
 
@@ -141,147 +146,35 @@ def jitter_of(points: FacePoints, fit: Fit, centre: np.ndarray, sure: np.ndarray
     return float(np.mean(total)) if total else 0.0
 
 
-def _follow(
-    footage: Footage, ledger: Ledger, face: int | None, report: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points (T, 478, 2) in pixels of the source, gaps filled, and (T,) where the face was found."""
-    from headsplat.track.follow import Follower, Whereabouts
-    from headsplat.track.sequence import fill_gaps, glitches
-
-    done = ledger.blocks("follow")
-    if ledger.load("followed", 0) is None:
-        follower = Follower(face)
-        if done and done[-1]["seen"]:
-            follower.state = Whereabouts(done[-1]["last"], tuple(done[-1]["box"].tolist()))
-        for number, frames in in_blocks(footage, len(done)):
-            follower.forget()
-            found = []
-            for frame in frames:
-                found.append(follower.look(frame))
-                at = number * BLOCK + len(found)
-                report("Following the face", _FOLLOWED * min(1.0, at / max(footage.frames, at)))
-            last = follower.state.last
-            block = {
-                "points": np.array([np.zeros((lm.COUNT, 2)) if p is None else p for p in found], np.float32),
-                "present": np.array([p is not None for p in found]),
-                "seen": np.array(last is not None),
-                "last": np.zeros((lm.COUNT, 2)) if last is None else last,
-                "box": np.array(follower.state.box),
-            }
-            ledger.save("follow", number, **block)
-            done.append(block)
-        ledger.save("followed", 0, frames=np.array(sum(len(block["present"]) for block in done)))
-    if not done:
-        raise HeadsplatError(f"{footage.path.name} holds no frame; record it again.")
-    present = np.concatenate([block["present"] for block in done])
-    if present.mean() < _MIN_SHARE:
-        raise HeadsplatError(
-            f"{footage.path.name} shows no face that can be tracked in {100 * (1 - present.mean()):.0f} % of "
-            "its frames; use a video of one person facing the camera."
-        )
-    points = fill_gaps(np.concatenate([block["points"] for block in done]).astype(np.float64), present)
-    present &= ~glitches(points, present)
-    return fill_gaps(points, present), present
-
-
-def _fit(
-    points: FacePoints,
-    landmarks: np.ndarray,
-    present: np.ndarray,
-    centre: np.ndarray,
-    fps: float,
-    ledger: Ledger,
-    report: Progress,
-) -> tuple[Fit, np.ndarray]:
-    """Identity, focal length, a smooth pose per frame; and (468, 3) this person's offsets of the points."""
-    from headsplat.track.sequence import fit_each, meet, smooth
-
-    report("Fitting the head", _FOLLOWED)
-    if (person := ledger.load("person", 0)) is None:
-        found, offsets = meet(points, landmarks[present], centre)
-        person = {**_pack(found.poses), "shape": found.shape, "focal": np.array(found.focal)}
-        person["offsets"] = offsets
-        ledger.save("person", 0, **person)
-    start, points = (
-        Fit(person["shape"], float(person["focal"]), _unpack(person)),
-        moved(points, person["offsets"]),
-    )
-    poses = [pose for block in ledger.blocks("fit") for pose in _unpack(block)]
-    for number, block in in_blocks(landmarks, len(poses) // BLOCK):
-        fitted = []
-        at = replace(start, poses=(poses[-1],)) if poses else start
-        for pose in fit_each(points, block, centre, at):
-            fitted.append(pose)
-            share = (len(poses) + len(fitted)) / len(landmarks)
-            report("Fitting the head", _FOLLOWED + (_FITTED - _FOLLOWED) * share)
-        ledger.save("fit", number, **_pack(tuple(fitted)))
-        poses += fitted
-    return replace(start, poses=smooth(points.names, tuple(poses), fps)), person["offsets"]
-
-
-def _cut_out(
-    footage: Footage,
-    ledger: Ledger,
-    window: Window,
-    landmarks: np.ndarray,
-    root: Path,
-    report: Progress,
-) -> np.ndarray:
-    """Write every picture with its matte; (T,) how foreign something before the face looks."""
-    from headsplat.track.film_matte import FilmMatte
-    from headsplat.track.occlusion import cover
-
-    report("Cutting out", _FITTED)
-    done = ledger.blocks("cut")
-    covers = [block["cover"] for block in done]
-    if sum(map(len, covers)) == len(landmarks):
-        return np.concatenate(covers)
-    matte = FilmMatte({k: done[-1][k] for k in ("picture", "matte")} if done else None)
-    for number, frames in in_blocks(footage, len(done)):
-        covered = []
-        for at, frame in enumerate(frames, number * BLOCK):
-            pixels, valid = window.cut(frame)
-            alpha, foreground = matte.cut(pixels, landmarks[at], valid)
-            write_pixels(root, at, foreground, alpha)
-            covered.append(cover(pixels.astype(np.float32) / 255, landmarks[at]))
-            report("Cutting out", _FITTED + (1 - _FITTED) * min(1.0, (at + 1) / len(landmarks)))
-        covers.append(np.array(covered))
-        ledger.save("cut", number, cover=covers[-1], **matte.state)
-    return np.concatenate(covers)
-
-
-def _errors(points: FacePoints, fit: Fit, landmarks: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """(T,) mean landmark error of each frame."""
-    from headsplat.track.fit import landmark_errors
-
-    return landmark_errors(points, fit, landmarks, centre).mean(1)
-
-
 def _confidence(
-    fit: Fit,
-    landmarks: np.ndarray,
-    errors: np.ndarray,
-    covers: np.ndarray,
-    present: np.ndarray,
-    scale: float,
+    fit: Fit, landmarks: np.ndarray, errors: np.ndarray, covers: np.ndarray, scores: np.ndarray
 ) -> np.ndarray:
-    """(T,) 0..1 how far each frame can be trusted; 0 where no face was found."""
+    """(T,) 0..1 how far each frame can be trusted, if the face was found in it.
+
+    Args:
+        fit: of all frames.
+        landmarks: (T, 478, 2) pixels of the film.
+        errors: (T,) landmark errors.
+        covers: (T,) from `headsplat.track.occlusion.cover`.
+        scores: (T,) of the box detector.
+    """
     from headsplat.track.photo import confidence_of
     from headsplat.track.torso import head_angles
 
-    return np.array(
+    looks = np.array(
         [
-            confidence_of(error, head_angles(pose.rotation)[0], lm.face_height(x) / scale, covered) * there
-            for pose, x, error, covered, there in zip(
-                fit.poses, landmarks, errors, covers, present, strict=True
-            )
+            confidence_of(0.0, head_angles(pose.rotation)[0], lm.face_height(x), covered)
+            for pose, x, covered in zip(fit.poses, landmarks, covers, strict=True)
         ]
     )
+    by_error = np.clip((_WORST - errors) / (_WORST - _FINE), 0, 1)
+    return looks * by_error * np.clip((scores - _NO_FACE) / (_FACE - _NO_FACE), 0, 1)
 
 
 def _describe(
     root: Path,
     footage: Footage,
+    first: int,
     window: Window,
     fit: Fit,
     landmarks: np.ndarray,
@@ -332,7 +225,7 @@ def _describe(
         val=(),
         test=test,
         fps=footage.fps,
-        info={"source": footage.digest, "crop": window.affine.tolist()},
+        info={"source": footage.digest, "first_frame": first, "crop": window.affine.tolist()},
     )
 
 
@@ -345,17 +238,3 @@ def _rotations(model: HeadModel, neck: np.ndarray, head: np.ndarray, pose: Pose)
     rotations[names.index("neck")], rotations[names.index("head")] = neck, head
     rotations[[names.index("right_eye"), names.index("left_eye")]] = eye_rotations(pose.gaze)
     return rotations
-
-
-def _pack(poses: tuple[Pose, ...]) -> dict[str, np.ndarray]:
-    return {
-        name: np.array([getattr(pose, name) for pose in poses])
-        for name in ("rotation", "translation", "expression", "gaze")
-    }
-
-
-def _unpack(block: dict[str, np.ndarray]) -> tuple[Pose, ...]:
-    rows: Iterator[tuple[np.ndarray, ...]] = zip(
-        block["rotation"], block["translation"], block["expression"], block["gaze"], strict=True
-    )
-    return tuple(Pose(*row) for row in rows)
