@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -112,6 +112,7 @@ def _in_parallel(tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[int
         for task in tasks:
             yield _work(*task)
         return
+    others = set(active_children())
     # Fresh processes: MediaPipe and thread pools do not survive a fork.
     with _one_thread(), ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent) as pool:
         try:
@@ -122,7 +123,10 @@ def _in_parallel(tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[int
                 "A worker process died, perhaps for want of memory; run the same again with fewer --workers."
             ) from error
         except BaseException:
+            # What a worker was at is done again by the next run; waiting for it could take a minute.
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - others:
+                worker.terminate()
             raise
 
 
