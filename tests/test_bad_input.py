@@ -170,7 +170,7 @@ RENDER = "render a.avatar -o o.png --size 32"
 ANIMATE = "animate a.avatar -o o.mp4 --size 32 --fps 4"
 CASES = {
     "no such avatar": ("info b.avatar", "no file"),
-    "a folder for an avatar": ("info .", "folder"),
+    "a folder for an avatar": ("info .", "not a tracked recording"),
     "a text for an avatar": ("info file.txt", "not an avatar"),
     "truncated avatar": ("info short.avatar", "cut off"),
     "only its header": ("info header.avatar", "cut off"),

@@ -80,13 +80,14 @@ def convert(
     from headsplat.data.datasets import read_dataset
     from headsplat.data.datasets.vhap_write import write_union, write_vhap
 
-    if not recordings:
+    folders = list(recordings)
+    if not folders:
         raise HeadsplatError("Give the folder of a recording to convert.")
-    if len(recordings) > 1:
-        write_union(output, recordings)
+    if len(folders) > 1:
+        write_union(output, folders)
     else:
         with Status("Writing the recording") as status:
-            write_vhap(read_dataset(recordings[0], flame=flame), output, flame=flame, progress=status)
+            write_vhap(read_dataset(folders[0], flame=flame), output, flame=flame, progress=status)
     written = read_dataset(output, flame=flame)
     facts = {"output": str(output), "layout": written.layout, "views": len(written)}
     finish(facts, f"{output}: {len(written)} views in the layout of {written.layout}", json)

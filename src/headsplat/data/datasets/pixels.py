@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,14 +94,21 @@ def _open(path: Path) -> Any:
         ) from error
 
 
+@lru_cache(maxsize=4)
+def _database(folder: Path) -> Any:
+    """The LMDB in a folder, opened once: a process must not open one twice."""
+    try:
+        import lmdb
+    except ModuleNotFoundError as error:
+        raise HeadsplatError(
+            f"The pictures in {folder} need the package lmdb; install it with `pip install lmdb`."
+        ) from error
+    return lmdb.open(str(folder), readonly=True, lock=False, create=False)
+
+
 def _from_database(path: Path) -> bytes:
     """The bytes that an LMDB folder keeps under the name of `path`."""
-    import lmdb
-
-    with (
-        lmdb.open(str(path.parent), readonly=True, lock=False, create=False) as database,
-        database.begin() as transaction,
-    ):
+    with _database(path.parent).begin() as transaction:
         data = transaction.get(path.name.encode())
     if data is None:
         raise FileNotFoundError(path)
