@@ -32,6 +32,11 @@ def tiny(**changes: object) -> GaussianHeadConfig:
         resolutions=(8,),
         hidden=16,
         field_from=0,
+        planes_rate=0.02,
+        colour_rate=0.01,
+        opacity_rate=0.01,
+        means_rate=2e-3,
+        field_rate=3e-3,
         densify_from=2,
         densify_until=9,
         densify_every=3,
@@ -47,7 +52,7 @@ def write_recording(root: Path, frames: int = 8, head: str = "free") -> Dataset:
     rng = np.random.default_rng(4)
     shape = (0.5 * rng.normal(size=100)).astype(np.float32)
     shaped = model.with_shape(shape)
-    colours = (0.5 + 0.4 * np.sin(40 * model.template + np.arange(3))).astype(np.float32)
+    colours = (0.5 + 0.4 * np.sin(15 * model.template + np.arange(3))).astype(np.float32)
     camera = Camera.orbit(0.05, 0.02, target=(0, -0.01, 0), distance=0.9, width=SIZE, height=SIZE)
     jaw = model.expression_names.index("jawOpen")
     joint = model.joint_names.index("head")

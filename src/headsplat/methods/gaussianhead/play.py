@@ -56,13 +56,15 @@ def _build(network: Network) -> tuple[GaussianHead, Bones, np.ndarray, float]:
     config = GaussianHeadConfig.from_json(values)
     if any(not 0 <= getattr(config, name) <= limit for name, limit in _LIMITS.items()):
         raise ValueError("its settings are out of range")
-    tensors = {k: torch.from_numpy(np.ascontiguousarray(v, np.float32)) for k, v in network.tensors.items()}
+    tensors = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in network.tensors.items()}
     if any(plane.numel() > 2**28 for plane in tensors.values()) or max(config.resolutions) > 4096:
         raise ValueError("its tensors are out of range")
     names, parents = tuple(told["joints"]), np.array(told["parents"], np.int32)
     numbers = [int(j) for j in told["told"]]
     if not (len(names) == len(parents) and all(0 < j < len(names) for j in [*numbers, int(told["head"])])):
         raise ValueError("its joints are out of range")
+    if not all(-1 <= p < j for j, p in enumerate(parents)) or any(parents[j] < 0 for j in numbers):
+        raise ValueError("its joints do not come after their parents")
     bones = Bones(names, parents, np.zeros((len(names), 3), np.float32), int(told["head"]), tuple(numbers))
     centre, half = np.array(told["centre"], np.float32), float(told["half"])
     if centre.shape != (3,) or not 0 < half < 1e4 or not 0 <= int(told["expressions"]) < 10_000:
