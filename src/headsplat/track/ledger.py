@@ -8,6 +8,7 @@ then a job that was killed anywhere ends with the same bytes as one that was not
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,8 @@ from headsplat.files import writing
 BLOCK = 32
 """Frames per block: at most so many are done again after a kill."""
 _FOLDER = ".tracking"
+_UNFINISHED = re.compile(r"\.[\w-]+-\w{8}\.(png|npz|json)")
+"""Temporary names of `headsplat.files.writing`, left behind by a kill."""
 
 
 class Ledger:
@@ -54,8 +57,9 @@ class Ledger:
                 raise HeadsplatError(f"{root} is not empty; delete it or choose another name.")
             with writing(self.folder / "job.json") as temporary:
                 temporary.write_text(said)
-        for leftover in self.folder.glob(".*.npz"):  # of a kill while writing
-            leftover.unlink()
+        for leftover in root.rglob(".*"):
+            if _UNFINISHED.fullmatch(leftover.name):
+                leftover.unlink()
 
     def save(self, stage: str, number: int, **arrays: Any) -> None:
         """Keep a block; once this returns, it is done for good."""

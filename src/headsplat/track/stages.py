@@ -1,4 +1,4 @@
-"""The long stages of making a recording: each goes once through the film, or its frames' points, in blocks."""
+"""The long stages of making a recording: each goes once through the film, or its points, in blocks."""
 
 from __future__ import annotations
 
@@ -167,8 +167,9 @@ def fit_film(
         ledger.save("person", 0, **person)
     start = Fit(person["shape"], float(person["focal"]), unpack(person))
     points = moved(points, person["offsets"])
-    poses = [pose for block in ledger.blocks("fit") for pose in unpack(block)]
-    for number, block in in_blocks(landmarks, len(poses) // BLOCK):
+    done = ledger.blocks("fit")
+    poses = [pose for block in done for pose in unpack(block)]
+    for number, block in in_blocks(landmarks, len(done)):
         fitted = []
         for pose in fit_each(points, block, centre, replace(start, poses=(poses[-1],)) if poses else start):
             fitted.append(pose)
