@@ -23,9 +23,10 @@ class View:
         camera_index: which camera, 0 for a recording with one.
         expression: (E,) weights in the order of `Dataset.expressions`.
         rotations: (J, 3) joint rotation vectors, radians, in the order of `Dataset.joints`.
-        T_world_root: (4, 4) pose of the bust.
-        T_world_head: (4, 4) pose of the skull: takes a point of the head at rest (origin at the head joint)
-            to the world, neck and head joints included. The identity where the camera does all the moving.
+        T_world_root: (4, 4) pose of the bust; FLAME's root joint (in `rotations`) turns it further.
+        T_world_head: (4, 4) pose of the skull: takes a point of it at rest, in the head model's own frame
+            (whose origin is the head joint of the free head, and near the middle of FLAME's), to the world,
+            root, neck and head joints included. The identity where the camera does all the moving.
         landmarks: (478, 2) detected face points in pixels of the picture, or None.
         confidence: 0..1, how far to trust the parameters; under 0.3 the view should not be learned from.
     """
@@ -54,8 +55,8 @@ class Dataset:
 
     Attributes:
         root: the folder.
-        layout: what wrote it: headsplat, vhap, insta, imavatar, nerfblendshape, adnerf, gagavatar, cap4d,
-            nersemble or union.
+        layout: what wrote it: headsplat, vhap, union, insta, metrical, pixel3dmm, imavatar, nerfblendshape,
+            adnerf, gagavatar, cap4d or nersemble.
         head: whose parameters the views hold: the free head, FLAME, or none that we know.
         shape: (S,) identity coefficients of that head model.
         expressions: E names.
@@ -65,7 +66,7 @@ class Dataset:
         val: numbers of the views to choose settings by; may be empty.
         test: numbers of the views to judge by; may be empty.
         fps: frames per second, or 0 where the layout does not say.
-        info: free, JSON-serialisable: source, version, notes.
+        info: free, JSON-serialisable: source, version, `notes` and `problems` (sentences of the reader).
     """
 
     root: Path

@@ -47,7 +47,7 @@ def read_dataset(
     if layout == "checkpoints":
         from headsplat.data.datasets.checkpoints import read_checkpoints
 
-        return read_checkpoints(root, flame=flame)
+        return read_checkpoints(root)
     if layout == "imavatar":
         from headsplat.data.datasets.imavatar import read_imavatar
 

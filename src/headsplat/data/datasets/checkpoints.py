@@ -24,14 +24,11 @@ from headsplat.data.datasets.flame_pose import (
     JOINTS,
     expression_names,
     matrix_of_6d,
-    open_flame,
-    rest_joints,
     rigid,
 )
 from headsplat.data.datasets.untrusted import numbers, read_checkpoint
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import matrix_to_quat, quat_to_axis_angle
-from headsplat.head.model import HeadModel
 
 PICTURES = ("images", "cropped", "input", "source", "frames", ".")
 MATTES = ("fg_masks", "masks", "mask", "alpha", "matte")
@@ -73,9 +70,7 @@ def flame_of(content: Mapping[str, Any]) -> TrackedFlame:
     )
 
 
-def read_checkpoints(
-    folder: str | os.PathLike[str], *, flame: HeadModel | str | os.PathLike[str] | None = None
-) -> Dataset:
+def read_checkpoints(folder: str | os.PathLike[str]) -> Dataset:
     """Read a folder tracked by metrical-tracker or pixel3dmm.
 
     metrical-tracker holds the head still and moves an OpenCV camera; pixel3dmm moves the head by R, t and
@@ -83,13 +78,11 @@ def read_checkpoints(
 
     Args:
         folder: holds checkpoint/*.frame.
-        flame: FLAME; with it the origin of pixel3dmm's head is this person's neck joint, without an
-            average one's (which moves nothing else).
 
     Raises:
         HeadsplatError: no frame can be used; the reason is said.
     """
-    root, model, problems = Path(folder), open_flame(flame), Problems()
+    root, problems = Path(folder), Problems()
     paths = sorted((root / "checkpoint").glob("*.frame"))
     views, shape, notes, layout = [], np.zeros(0), [], "metrical"
     for number, path in enumerate(paths):
@@ -99,7 +92,7 @@ def read_checkpoints(
             camera = content.get("camera")
             layout = "pixel3dmm" if isinstance(camera, dict) and "R_base_0" in camera else "metrical"
             place = _pixel3dmm if layout == "pixel3dmm" else _metrical
-            views.append(place(root, content, tracked, path.stem, number, model))
+            views.append(place(root, content, tracked, path.stem, number))
         except (HeadsplatError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
             problems.add(f"is left out ({error})", path.name)
             continue
@@ -120,9 +113,7 @@ def read_checkpoints(
     )
 
 
-def _metrical(
-    root: Path, content: Mapping[str, Any], tracked: TrackedFlame, stem: str, number: int, _: Any
-) -> View:
+def _metrical(root: Path, content: Mapping[str, Any], tracked: TrackedFlame, stem: str, number: int) -> View:
     camera = content["opencv"]
     T_camera_world = rigid(numbers(camera["R"], (3, 3)), numbers(camera["t"], (3,)))
     K, (height, width) = numbers(camera["K"], (3, 3)), numbers(content["img_size"], (2,))
@@ -140,14 +131,7 @@ def _metrical(
     )
 
 
-def _pixel3dmm(
-    root: Path,
-    content: Mapping[str, Any],
-    tracked: TrackedFlame,
-    stem: str,
-    number: int,
-    model: HeadModel | None,
-) -> View:
+def _pixel3dmm(root: Path, content: Mapping[str, Any], tracked: TrackedFlame, stem: str, number: int) -> View:
     camera, values = content["camera"], content["flame"]
     image, mask = _pictures(root, stem)
     height, width = numbers(content["img_size"], (2,))
@@ -159,7 +143,6 @@ def _pixel3dmm(
     )
     T_gl_world = rigid(numbers(camera["R_base_0"], (3, 3)), numbers(camera["t_base_0"], (3,)))
     T_world_root = rigid(numbers(values["R_rotation_matrix"], (3, 3)), numbers(values["t"], (3,)))
-    at_neck = rigid(np.eye(3), rest_joints(model, tracked.shape, tracked.expression)[1])
     T_root_neck = numbers(content["joint_transforms"], (-1, 4, 4))[JOINTS.index("neck")]
     return View(
         image=image,
@@ -170,7 +153,7 @@ def _pixel3dmm(
         expression=tracked.expression,
         rotations=tracked.rotations,
         T_world_root=T_world_root,
-        T_world_head=T_world_root @ T_root_neck @ at_neck,
+        T_world_head=T_world_root @ T_root_neck,
     )
 
 

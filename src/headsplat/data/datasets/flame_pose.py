@@ -64,9 +64,10 @@ def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
 
 
 def skull_pose(rotations: np.ndarray, T_world_root: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """`T_world_head`: from a point of the skull, relative to the neck joint at rest, to the world.
+    """`T_world_head`: from a point of the skull in FLAME's frame at rest to the world.
 
-    FLAME's skull hangs on the neck joint; its root joint turns the whole, about itself and not the origin.
+    FLAME's skull hangs on the neck joint, and this is that joint's skinning matrix; the root joint turns the
+    whole. Both turn about themselves and not the origin.
 
     Args:
         rotations: (5, 3) rotation vectors, root and neck first.
@@ -79,8 +80,9 @@ def skull_pose(rotations: np.ndarray, T_world_root: np.ndarray, joints: np.ndarr
 
 def _skull_pose(rotations: np.ndarray, T_world_root: np.ndarray, joints: np.ndarray) -> np.ndarray:
     root, neck = axis_angle_to_matrix(np.asarray(rotations, np.float64)[:2])
-    at_neck = root @ (joints[1] - joints[0]) + joints[0]
-    return np.asarray(T_world_root, np.float64) @ rigid(root @ neck, at_neck)
+    about_root = rigid(root, joints[0] - root @ joints[0])
+    about_neck = rigid(neck, joints[1] - neck @ joints[1])
+    return np.asarray(T_world_root, np.float64) @ about_root @ about_neck
 
 
 def matrix_of_6d(values: np.ndarray) -> np.ndarray:
