@@ -333,6 +333,23 @@ def test_training_from_the_command_line(
     assert end.value.code == 2
 
 
+def test_a_recording_into_an_avatar_in_one_line(
+    recording: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from headsplat.cli import main
+
+    out = tmp_path / "me.avatar"
+    words = ["create", str(recording.root), "-o", str(out), "--method", "gaussianhead"]
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--minutes", "0.0001", "--json"])
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert end.value.code == 0 and facts["reason"] == "minutes" and facts["avatar"] == str(out)
+    assert load_avatar(out).deformer is not None
+    with pytest.raises(SystemExit) as end:
+        main([*words, str(recording.root)])
+    assert end.value.code == 2
+
+
 def test_one_recording_at_a_time(recording: Dataset, tmp_path: Path) -> None:
     with pytest.raises(HeadsplatError, match="one person from one recording"):
         trainable((recording.root, recording.root), tiny(), "cpu")

@@ -58,12 +58,13 @@ def create(
     photo: Positional[tuple[Path, ...]],
     output: Output,
     *,
-    method: Literal["lift", "lam"] = "lift",
+    method: Literal["lift", "lam", "gaussianhead"] = "lift",
     gaussians: Literal["5k", "20k", "80k"] = "80k",
     refine: int = 80,
     views: int = 8,
     face: int | None = None,
     restyle: Literal["pencil", "oil", "cartoon", "film"] | None = None,
+    minutes: float | None = None,
     weights: Path | None = None,
     flame: Path | None = None,
     flame_shape: Path | None = None,
@@ -75,12 +76,13 @@ def create(
         photo: a picture with one face, at least 64 pixels large and turned less than 65 degrees;
             or several of one person, a clip, or a recording made by `headsplat track` (lift).
         output: the .avatar file to write.
-        method: lift needs nothing else; lam needs --weights.
+        method: lift needs nothing else; lam needs --weights; gaussianhead learns from a clip, for minutes.
         gaussians: how many; 80k is sharpest, 20k is for phones, 5k for thumbnails (lift).
         refine: steps of refinement against the photo; 0 for none (lift).
         views: how many frames of a clip or a recording to use (lift).
         face: which face, counted from the left, if there are several.
         restyle: draw, paint or grade the photo before it becomes an avatar.
+        minutes: stop learning after so much time (gaussianhead).
         weights: checkpoint of the method, a .safetensors file (lam).
         flame: flame2023.pkl, if the checkpoint holds no copy of it (lam).
         flame_shape: canonical_flame_param.npz of this person, if there is one (lam).
@@ -91,6 +93,9 @@ def create(
     expect_suffix(output, ".avatar")
     if not photo:
         raise HeadsplatError("There is no photo to make an avatar of; name at least one.")
+    if method == "gaussianhead":
+        finish(*_learn(photo, output, face, minutes), json)
+        return
     facts = _create(
         photo[0] if len(photo) == 1 else photo,
         output,
@@ -174,6 +179,38 @@ def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
         "confidence": round(measured["confidence"], 3),
         "seconds": round(measured["seconds"], 2),
     }
+
+
+def _learn(
+    clips: tuple[Path, ...], output: Path, face: int | None, minutes: float | None
+) -> tuple[dict[str, Any], str]:
+    """Track a clip, learn a GaussianHead from it and write its avatar; what is stopped goes on when repeated.
+
+    The recording and the run stay in a folder beside the output, OUTPUT.run.
+    """
+    import shutil
+
+    from headsplat.cli.train import run_training
+    from headsplat.data.datasets import layout_of
+    from headsplat.data.datasets.native import is_native, read_native
+    from headsplat.files import writing
+    from headsplat.track.footage import open_footage
+    from headsplat.track.recording import Options, track_recording
+
+    if len(clips) != 1:
+        raise HeadsplatError("GaussianHead learns one person from one clip or recording; give one.")
+    work, recording = output.with_suffix(".run"), clips[0]
+    if not (recording.is_dir() and layout_of(recording)):
+        recording = work / "recording"
+        if not is_native(recording):
+            with Status("Following the face") as status:
+                track_recording(clips[0], recording, Options(face=face), status)
+        elif read_native(recording).info.get("source") != open_footage(clips[0]).digest:
+            raise HeadsplatError(f"{work} belongs to another clip; delete it or choose another output.")
+    facts, text = run_training("gaussianhead", (recording,), work / "run", "", (), minutes, None, "cpu")
+    with writing(output) as temporary:
+        shutil.copyfile(facts["avatar"], temporary)
+    return {**facts, "avatar": str(output)}, text.replace(str(work / "run"), str(output), 1)
 
 
 def _created(facts: dict[str, Any]) -> str:

@@ -19,12 +19,14 @@ from headsplat.terminal import Status, finish, say
 #   deliver(trainable, out)              writes the finished model into the folder; facts to print
 METHODS = {
     "gaussianhead": "headsplat.methods.gaussianhead.learn",
+    "gagavatar": "headsplat.methods.gagavatar.learn",
+    "lam": "headsplat.methods.lam.learn",
 }
 
 
 @app.command
 def train(
-    method: Positional[Literal["gaussianhead"]],
+    method: Positional[Literal["gaussianhead", "lam", "gagavatar"]],
     *,
     data: Annotated[tuple[Path, ...], arg(aliases=("-d",))],
     output: Annotated[Path, arg(aliases=("-o",))],
@@ -39,7 +41,7 @@ def train(
 
     Args:
         method: what to train.
-        data: folder(s) of tracked recordings, as `headsplat track` writes them.
+        data: folder(s) of tracked recordings, as `headsplat track` writes them; lam also takes photos.
         output: folder of the run: checkpoint, log, pictures, and at the end the model.
         preset: such as small or paper; each method's README lists its own.
         set: change settings of the preset, such as derivations=8 sh_degree=0.
@@ -48,10 +50,11 @@ def train(
         device: cpu, cuda or cuda:1.
         json: print one machine-readable line last.
     """
-    train_method(method, data, output, preset, set, minutes, iterations, device, json)
+    facts, text = run_training(method, data, output, preset, set, minutes, iterations, device)
+    finish(facts, text, json)
 
 
-def train_method(
+def run_training(
     method: str,
     data: tuple[Path, ...],
     out: Path,
@@ -60,9 +63,11 @@ def train_method(
     minutes: float | None,
     iterations: int | None,
     device: str,
-    as_json: bool,
-) -> dict[str, Any]:
-    """Do what `train` says and return the facts; ends the process with 130 or 143 when told to stop.
+) -> tuple[dict[str, Any], str]:
+    """Do what `train` says; ends the process with 130 or 143 when told to stop.
+
+    Returns:
+        The facts, and a sentence that says them.
 
     Raises:
         HeadsplatError: of the settings, the data, the device or the folder.
@@ -98,8 +103,7 @@ def train_method(
     facts |= module.deliver(subject, out)
     judged = "".join(f", {name} {value:.4g}" for name, value in outcome.judged.items())
     left = "" if outcome.reason == "finished" else " (out of time; the same command goes on)"
-    finish(facts, f"{out}: {outcome.iteration} iterations in {outcome.seconds:.0f} s{judged}{left}", as_json)
-    return facts
+    return facts, f"{out}: {outcome.iteration} iterations in {outcome.seconds:.0f} s{judged}{left}"
 
 
 def _check_device(device: str) -> None:
