@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from headsplat import networks
+from headsplat.avatar_file import save_avatar
 from headsplat.errors import HeadsplatError
 from headsplat.evaluate import bench, bench_scenes, torch_baseline
 from headsplat.raster import rasterize
 from headsplat.raster.rig import RigRenderer
+from synthetic import make_avatar
 
 KEYS = {
     "bench", "backend", "gaussians", "channels", "size", "pass", "ms_median", "ms_min", "fps",
@@ -58,6 +64,40 @@ def test_animation_is_compared_with_the_still_avatar(capsys):
     rows = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert {row["active_expressions"] for row in rows} == {0, 12, 52}
     assert all(row["ratio_to_static"] == 1 for row in rows if row["backend"] == "static")
+
+
+def test_avatars_with_networks_are_measured_as_they_are_played(monkeypatch, tmp_path, capsys):
+    calls = []
+
+    def deformer(network):
+        return lambda rest, weights, transforms, eye: calls.append("deform") or rest
+
+    def refiner(network):
+        return lambda image, alpha: calls.append("refine") or image[..., :3]
+
+    home = SimpleNamespace(deformer=deformer, refiner=refiner)
+    monkeypatch.setitem(sys.modules, "toy_networks", home)
+    monkeypatch.setattr(networks, "_HOMES", {"toy": "toy_networks"})
+    toy = networks.Network("toy", {}, {"x": np.zeros(1, np.float32)})
+    avatar = replace(make_avatar(80, channels=32), deformer=toy, refiner=toy)
+    save_avatar(avatar, tmp_path / "a.avatar")
+    bench.run("animate", json=True, sizes=(300,), pixels=32, seconds=0.01, avatar=tmp_path / "a.avatar")
+    rows = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    own = [row for row in rows if row["scene"] == "avatar"]
+    assert {row["backend"] for row in own} == {"static", "animate", "animate and refine"}
+    assert all(row["channels"] == 32 and row["deformer"] == row["refiner"] == "toy" for row in own)
+    assert {row["active_expressions"] for row in own} == {0, 12, 52}
+    assert 0 < calls.count("refine") < calls.count("deform")
+
+
+def test_a_rig_of_many_channels_is_measured_too(tmp_path, capsys):
+    save_avatar(make_avatar(80, channels=32), tmp_path / "a.avatar")
+    for what in ("raster", "animate"):
+        bench.run(what, json=True, sizes=(300,), channels=(3,), pixels=32, seconds=0.01,
+                  avatar=tmp_path / "a.avatar")  # fmt: skip
+        rows = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+        own = [row for row in rows if row["scene"] == "avatar"]
+        assert own and all(row["channels"] == 32 and row["gaussians"] == 80 for row in own)
 
 
 def test_memory_is_that_of_fresh_processes(capsys):

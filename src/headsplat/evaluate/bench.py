@@ -26,7 +26,6 @@ from headsplat.evaluate import bench_scenes as scenes
 from headsplat.gaussians import Gaussians
 from headsplat.playback import portrait_camera
 from headsplat.raster import cpu
-from headsplat.raster.rig import RigRenderer
 
 Bench = Literal["raster", "animate", "create", "memory", "cuda"]
 Task = Callable[[int], Any]  # called with 0, 1, 2, … to rotate its inputs
@@ -95,7 +94,9 @@ def run(
         case "raster":
             rows = raster(sizes, channels, pixels, given, seconds)
         case "animate":
-            rows = animate(sizes[-1], pixels, given, seconds)
+            from headsplat.evaluate import bench_animate
+
+            rows = bench_animate.animate(sizes[-1], pixels, given, seconds)
         case "create":
             rows = create(photo)
         case "memory":
@@ -239,7 +240,7 @@ def _raster_rows(
 
 
 def _torch_tasks(cloud: Gaussians, views: list[Any], grad: np.ndarray) -> tuple[Task, Task]:
-    torch = _torch()
+    torch = torch_or_reason()
     from headsplat.evaluate import torch_baseline as baseline
 
     arrays, weight = baseline.arrays_of(cloud), torch.from_numpy(grad)
@@ -254,68 +255,6 @@ def _torch_tasks(cloud: Gaussians, views: list[Any], grad: np.ndarray) -> tuple[
         torch.autograd.grad((image * weight).sum(), arrays)
 
     return forward, both
-
-
-def animate(
-    count: int = scenes.LAM_80K, pixels: int = 512, avatar: Avatar | None = None, seconds: float = 4.0
-) -> list[Row]:
-    """Moving and drawing: the fused kernel, the same in two steps, and plain torch.
-
-    `ratio_to_static` compares with drawing the same avatar at rest with the same kernel in the same run.
-    """
-    rows = []
-    scenes_of = [("ellipsoid", scenes.rig(count), scenes.cameras(pixels))]
-    if avatar is not None:
-        yaws = np.radians([-30, -15, 0, 15, 30])
-        scenes_of.append(("avatar", avatar, [portrait_camera(avatar, y, size=pixels) for y in yaws]))
-    for scene, model, views in scenes_of:
-        renderer = RigRenderer(model)
-        for active in (0, 12, 52):
-            poses = scenes.poses(model, min(active, len(model.expressions)))
-            tasks: dict[str, Task] = {
-                "static": lambda i, m=model, v=views: cpu.forward(m.gaussians, v[i % len(v)], depth=False),
-                "animate": lambda i, p=poses, v=views, r=renderer: r.render(*p[i % len(p)], v[i % len(v)]),
-            }
-            if active == 52:
-                tasks["torch animation + tiles"] = _torch_animation(model, poses, views)
-            times = alternate(tasks, seconds)
-            static = float(np.median(times["static"]))
-            extra = {
-                name: {
-                    "active_expressions": active,
-                    "ratio_to_static": round(float(np.median(values)) / static, 3),
-                }
-                for name, values in times.items()
-            }
-            rows += rows_of(
-                times,
-                "torch animation + tiles",
-                {},
-                extra=extra,
-                bench="animate",
-                scene=scene,
-                gaussians=len(model),
-                channels=model.gaussians.features.shape[1],
-                size=views[0].width,
-                pass_="forward",
-            )
-    return rows
-
-
-def _torch_animation(avatar: Avatar, poses: list[tuple[np.ndarray, np.ndarray]], views: list[Any]) -> Task:
-    torch = _torch()
-    from headsplat.evaluate import torch_baseline as baseline
-
-    animation = baseline.Animation(avatar)
-    cameras = [baseline.view_of(v) for v in views]
-
-    def task(i: int) -> None:
-        weights, transforms = poses[i % len(poses)]
-        with torch.no_grad():
-            moved = animation.pose(torch.from_numpy(weights), torch.from_numpy(transforms))
-            baseline.rasterize(*moved, *cameras[i % len(cameras)])
-
-    return task
 
 
 def create(photo: Path | None = None, repeats: int = 3) -> list[Row]:
@@ -436,7 +375,12 @@ def show(rows: Sequence[Row]) -> None:
     Console(width=None if sys.stdout.isatty() else 150).print(table)
 
 
-def _torch() -> Any:
+def torch_or_reason() -> Any:
+    """PyTorch, which the baselines need.
+
+    Raises:
+        HeadsplatError: it is not installed.
+    """
     try:
         import torch
     except ImportError:

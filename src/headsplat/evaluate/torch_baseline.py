@@ -126,7 +126,7 @@ class Animation:
         self.means = torch.from_numpy(avatar.expression_means.to_dense(count)).flatten(1)
         frames = avatar.expression_frames
         self.frames = None if frames is None else torch.from_numpy(frames.to_dense(count)).flatten(1)
-        self.joints = torch.from_numpy(avatar.skin_joints).long()
+        self.joints = torch.from_numpy(avatar.skin_joints.astype(np.int64))
         self.weights = torch.from_numpy(avatar.skin_weights)
 
     def to(self, device: str) -> None:
