@@ -14,8 +14,8 @@ def read_motion(source: str | Path, progress: Callable[[str, float], None] | Non
     """The motion of a built-in take, a recording, or a video of a face.
 
     Args:
-        source: a key of `TAKES`, a Live Link Face `.csv`, a LAM `.json`, a folder of FLAME
-            parameters tracked with VHAP, or a video, which is tracked.
+        source: a key of `TAKES`, a Live Link Face `.csv`, a LAM `.json`, a recording made by `headsplat
+            track`, a folder of FLAME parameters tracked with VHAP, or a video, which is tracked.
         progress: called with the name of a step and the fraction done, while a video is tracked.
 
     Raises:
@@ -32,6 +32,10 @@ def read_motion(source: str | Path, progress: Callable[[str, float], None] | Non
         from headsplat.data.lam_json import read_lam_json
 
         return read_lam_json(source)
+    if (Path(source) / "headsplat.json").is_file():
+        from headsplat.data.datasets import read_dataset
+
+        return read_dataset(source).motion()
     if Path(source).is_dir():
         from headsplat.data.flame_folder import read_flame_folder
 

@@ -16,6 +16,7 @@ from recordings import FRAMES
 from headsplat.cli import main
 from headsplat.data.datasets import read_dataset
 from headsplat.data.datasets.check import examine
+from headsplat.errors import HeadsplatError
 from headsplat.head.model import HeadModel
 
 
@@ -234,3 +235,38 @@ def test_only_the_useless_is_refused(
     code, _, error = run(capsys, str(tmp_path / "lost"))
     assert code == 2 and "no frame that can be used" in error and "not finite" in error
     assert run(capsys, str(tmp_path / "nowhere.json"))[0] == 2
+
+
+def test_the_same_head_is_driven_by_the_first_camera(tmp_path: Path, model: HeadModel) -> None:
+    recordings.vhap(tmp_path, model, cameras=2)
+    dataset = read_dataset(tmp_path)
+    motion = dataset.motion()
+    assert len(motion) == FRAMES and motion.fps == 25 and dataset.motion(fps=50).fps == 50
+    for t in range(FRAMES):
+        np.testing.assert_array_equal(motion.weights[t], dataset.views[2 * t].expression)
+        assert motion.root is not None
+        np.testing.assert_array_equal(motion.root[t], dataset.views[2 * t].T_world_root)
+    recordings.adnerf(tmp_path / "sound")
+    with pytest.raises(HeadsplatError, match="no expressions"):
+        read_dataset(tmp_path / "sound").motion()
+
+
+def test_convert_writes_one_and_joins_several(
+    tmp_path: Path, model: HeadModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recordings.gagavatar(tmp_path / "tracks", model)
+    for name in ("first", "second"):
+        recordings.vhap(tmp_path / name, model)
+    for words, layout, views in (
+        (["tracks", "-o", "out"], "vhap", 4),
+        (["first", "second", "-o", "both"], "union", 8),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["convert", *words, "--json"])
+        facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (end.value.code, facts["layout"], facts["views"]) == (0, layout, views)
+    for words in ([], ["nowhere"]):
+        with pytest.raises(SystemExit) as end:
+            main(["convert", *words, "-o", "x"])
+        assert end.value.code == 2 and not (tmp_path / "x").exists()

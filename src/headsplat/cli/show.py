@@ -31,8 +31,8 @@ def animate(
     Args:
         avatar: the .avatar file.
         output: OUT.mp4, OUT.webm (can be transparent) or a pattern of pictures such as OUT_DIR/%05d.png.
-        motion: hello, speak or range; a Live Link Face take.csv, a LAM motion.json, a folder tracked with
-            VHAP, or a video of a face.
+        motion: hello, speak or range; a Live Link Face take.csv, a LAM motion.json, a recording of
+            `headsplat track`, a folder tracked with VHAP, or a video of a face.
         size: side of the picture, pixels.
         orbit: how far the camera swings to either side, degrees; 360 goes round once.
         background: a colour (white, #rrggbb) or transparent.

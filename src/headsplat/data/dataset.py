@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from headsplat.camera import Camera
+from headsplat.errors import HeadsplatError
+from headsplat.motion import Motion
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,28 @@ class Dataset:
         from headsplat.data.datasets.pixels import load_pixels
 
         return load_pixels(view)
+
+    def motion(self, fps: float | None = None) -> Motion:
+        """What drives an avatar of the same head model as this person moved, by the first camera's views.
+
+        Args:
+            fps: frames per second; None takes the recording's own, or 25 where the layout does not say.
+
+        Raises:
+            HeadsplatError: the layout holds no expressions.
+        """
+        if not self.expressions:
+            raise HeadsplatError(f"{self.root} holds no expressions, so it drives nothing; track its video.")
+        first = {view.timestep: view for view in reversed(self.views)}
+        views = [first[timestep] for timestep in sorted(first)]
+        return Motion(
+            weights=np.stack([view.expression for view in views]),
+            expressions=self.expressions,
+            rotations=np.stack([view.rotations for view in views]),
+            joints=self.joints,
+            fps=fps or self.fps or 25.0,
+            root=np.stack([view.T_world_root for view in views]).astype(np.float32),
+        ).check(str(self.root))
 
     def only(self, numbers: tuple[int, ...]) -> Dataset:
         """The recording with some of its views, none of them set aside."""

@@ -35,6 +35,8 @@ from headsplat.head.model import HeadModel
 SPLITS = ("train", "val", "test")
 FRONT_CAMERA = 8
 """The camera that VHAP keeps for validation: NeRSemble's frontal one, or the last if there are fewer."""
+OFFSETS = ("static_offset", "dynamic_offset")
+"""What a frame may move its vertices by: 5023, or 5143 with VHAP's teeth."""
 _WIDTHS = {"translation": 3, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6}
 
 
@@ -57,13 +59,15 @@ def read_vhap(
     top, frames = _all_frames(root)
     problems, parameters = Problems(), {}
     rig = len({str(frame.get("camera_index", 0)) for frame in frames}) > 1
-    views, kept, betas = [], [], []
+    views, kept, betas, meshes = [], [], [], {}
     for number, frame in enumerate(frames):
         name = str(frame.get("file_path") or frame.get("flame_param_path") or f"frame {number}")
         try:
             path = parameter_path(root, frame, number)
             if path not in parameters:
-                parameters[path] = read_parameters(path)
+                parameters[path], offsets = split_offsets(read_parameters(path))
+                for kind, offset in offsets.items():
+                    meshes.setdefault(kind, set()).add(len(offset))
             view = _view(root, {**top, **frame}, number, parameters[path], rig, model)
         except (HeadsplatError, ValueError, TypeError, KeyError, OverflowError) as error:
             problems.add(f"is left out ({_short(error)})", name)
@@ -87,7 +91,7 @@ def read_vhap(
         splits=splits,
         notes=notes,
         problems=problems,
-        info={**_meshes(parameters.values()), **_identities(frames)},
+        info={**{kind: sorted(sizes) for kind, sizes in meshes.items()}, **_identities(frames)},
     )
 
 
@@ -106,13 +110,21 @@ def read_parameters(path: Path) -> dict[str, np.ndarray]:
         if len(values[name]) != width:
             raise HeadsplatError(f"{path} has {len(values[name])} numbers of {name}, not {width}.")
     values["shape"] = np.asarray(arrays.get("shape", np.zeros(0)), np.float32).reshape(-1)
-    for name in ("static_offset", "dynamic_offset"):
+    for name in OFFSETS:
         if name in arrays:
             offset = np.asarray(arrays[name], np.float32)
             if offset.ndim < 2 or offset.shape[-1] != 3:
                 raise HeadsplatError(f"{path} has a {name} of shape {offset.shape}, not (1, V, 3).")
             values[name] = offset.reshape(-1, 3)
     return values
+
+
+def split_offsets(
+    values: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The parameters of a frame without its offsets, which take up most of it, and the (V, 3) offsets."""
+    offsets = {name: value for name, value in values.items() if name in OFFSETS}
+    return {name: value for name, value in values.items() if name not in OFFSETS}, offsets
 
 
 def default_splits(views: list[View]) -> dict[str, list[int]]:
@@ -254,16 +266,6 @@ def _shape(root: Path, betas: list[np.ndarray], problems: Problems) -> np.ndarra
         except HeadsplatError as error:
             problems.add(f"is not used ({_short(error)})", path.name)
     return next((shape for shape in betas if len(shape)), np.zeros(300, np.float32))
-
-
-def _meshes(parameters: Iterable[Mapping[str, np.ndarray]]) -> dict[str, Any]:
-    """Which offsets the frames carry, and for how many vertices (5023, or 5143 with VHAP's teeth)."""
-    vertices = {name: set() for name in ("static_offset", "dynamic_offset")}
-    for values in parameters:
-        for name, seen in vertices.items():
-            if name in values:
-                seen.add(len(values[name]))
-    return {name: sorted(seen) for name, seen in vertices.items() if seen}
 
 
 def _identities(frames: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,15 @@ import numpy as np
 from headsplat.data.dataset import Dataset, View
 from headsplat.data.datasets.assemble import GL_TO_CV, camera_of, index_json
 from headsplat.data.datasets.flame_pose import JOINTS, open_flame, rest_joints, rigid
-from headsplat.data.datasets.vhap import FRONT_CAMERA, SPLITS, parameter_path, read_parameters, read_vhap
+from headsplat.data.datasets.vhap import (
+    FRONT_CAMERA,
+    OFFSETS,
+    SPLITS,
+    parameter_path,
+    read_parameters,
+    read_vhap,
+    split_offsets,
+)
 from headsplat.errors import HeadsplatError
 from headsplat.files import writing
 from headsplat.gaussians import axis_angle_to_matrix, matrix_to_quat, quat_to_axis_angle
@@ -53,7 +61,7 @@ def write_vhap(
     dataset, offsets = _with_flame(dataset)
     if root.absolute() == dataset.root.absolute():
         raise HeadsplatError(f"{root} is the recording itself; give another folder to write it to.")
-    parameters, shift = _parameters(dataset, open_flame(flame), offsets)
+    parameters, shift = _parameters(dataset, open_flame(flame))
     frames = []
     ids = dataset.info.get("camera_ids", {})
     rig = len({view.camera_index for view in dataset.views}) > 1
@@ -63,8 +71,10 @@ def write_vhap(
         _write_pixels(dataset, view, root / frame["file_path"], root / frame["fg_mask_path"])
         frames.append(frame)
     for timestep, arrays in parameters.items():
-        _write_npz(root / "flame_param" / f"{timestep:05d}.npz", arrays)
-    _write_npz(root / "canonical_flame_param.npz", _canonical(next(iter(parameters.values()))))
+        whole = {**arrays, **_offsets(offsets.get(timestep))}
+        _write_npz(root / "flame_param" / f"{timestep:05d}.npz", whole)
+        if timestep == 0:
+            _write_npz(root / "canonical_flame_param.npz", _canonical(whole))
     parts = {name: [frames[i] for i in getattr(dataset, name)] for name in SPLITS}
     _write_indices(root, frames, parts)
 
@@ -123,8 +133,8 @@ def write_union(
     _write_indices(root, frames, parts)
 
 
-def _with_flame(dataset: Dataset) -> tuple[Dataset, dict[int, dict[str, np.ndarray]]]:
-    """The recording under FLAME's parameters, and the offsets of each moment that has some."""
+def _with_flame(dataset: Dataset) -> tuple[Dataset, dict[int, Path]]:
+    """The recording under FLAME's parameters, and the files of the moments if they have offsets."""
     if dataset.head != "flame" and (dataset.root / "flame_param").is_dir():
         dataset = read_vhap(dataset.root)
     if dataset.head != "flame" or dataset.joints != JOINTS:
@@ -132,8 +142,8 @@ def _with_flame(dataset: Dataset) -> tuple[Dataset, dict[int, dict[str, np.ndarr
             f"{dataset.root} has no FLAME parameters, which this layout is made of; track the video again "
             "with `headsplat track --flame FLAME_FILE`."
         )
-    offsets: dict[int, dict[str, np.ndarray]] = {}
-    if "static_offset" in dataset.info or "dynamic_offset" in dataset.info:
+    offsets: dict[int, Path] = {}
+    if any(name in dataset.info for name in OFFSETS):
         paths = {}
         for frame in index_json(dataset.root / "transforms.json")[1]:
             if "timestep_index" in frame:
@@ -141,14 +151,12 @@ def _with_flame(dataset: Dataset) -> tuple[Dataset, dict[int, dict[str, np.ndarr
                 paths[timestep] = parameter_path(dataset.root, frame, timestep)
         # Moments that were left out are numbered over; only a whole recording keeps its offsets.
         if sorted(paths) == sorted({view.timestep for view in dataset.views}):
-            for timestep, path in paths.items():
-                values = read_parameters(path)
-                offsets[timestep] = {k: v[None] for k, v in values.items() if k.endswith("_offset")}
+            offsets = paths
     return dataset, offsets
 
 
 def _parameters(
-    dataset: Dataset, model: HeadModel | None, offsets: Mapping[int, Mapping[str, np.ndarray]]
+    dataset: Dataset, model: HeadModel | None
 ) -> tuple[dict[int, dict[str, np.ndarray]], np.ndarray]:
     """FLAME's arrays of each moment, and (3,) by how much the world is moved."""
     rows: dict[int, View] = {}
@@ -168,10 +176,16 @@ def _parameters(
             "eyes_pose": rotations[3:].reshape(1, 6),
             "shape": _fill(dataset.shape, SHAPE),
             "expr": _fill(view.expression, EXPRESSIONS)[None],
-            **offsets.get(timestep, {}),
         }
         table[timestep] = {name: value.astype(np.float32) for name, value in arrays.items()}
     return table, shift
+
+
+def _offsets(path: Path | None) -> dict[str, np.ndarray]:
+    """The offsets in a frame's file, (1, V, 3)."""
+    if path is None:
+        return {}
+    return {name: value[None] for name, value in split_offsets(read_parameters(path))[1].items()}
 
 
 def _about_the_root(view: View, shape: np.ndarray, model: HeadModel | None) -> tuple[np.ndarray, np.ndarray]:
