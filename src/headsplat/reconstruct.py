@@ -117,12 +117,72 @@ def reconstruct(
     return replace(avatar, info={**info, **avatar.info})
 
 
+def refine(
+    avatar: Avatar,
+    photo: Source | Sequence[Source],
+    *,
+    steps: int = 80,
+    views: int = 8,
+    tolerant: bool = False,
+    face: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Avatar:
+    """Improve an avatar with further photos of the same person; its identity is kept.
+
+    Args:
+        avatar: a rig avatar that knows its head, as `reconstruct` with `lift` makes them.
+        photo: see `reconstruct`.
+        steps: refinement steps for one photo; more photos take more.
+        views: how many frames of a clip or a recording to use.
+        tolerant: leave out those of several photos that cannot be used; `info` then names them.
+        face: which face if the photo shows several, counted from the left.
+        progress: called with 0..1.
+
+    Returns:
+        The avatar; `info["refined"]` holds `photos`, and `psnr_before` and `psnr_after` of each, dB.
+
+    Raises:
+        HeadsplatError: an avatar without its head, or photos as with `reconstruct`.
+    """
+    from headsplat.methods import lift
+    from headsplat.track.photometric import fit_frame
+
+    if not 0 < steps <= 10_000:
+        raise HeadsplatError(f"{steps} refinement steps make no sense; give 1 to 10000 (80 is usual).")
+    avatar.need_rig("refinement")
+    head = avatar.info.get("head")
+    if not isinstance(head, dict) or head.get("model") != "free" or not isinstance(head.get("shape"), list):
+        raise HeadsplatError(
+            "This avatar does not know the head it was made on; only those of the method lift can be refined."
+        )
+    tell = progress or (lambda _: None)
+    start = perf_counter()
+    shape = np.array(head["shape"], np.float32)
+    frames, left_out = track_all(
+        photo,
+        views=views,
+        face=face,
+        tolerant=tolerant,
+        shape=shape,
+        progress=lambda done: tell(0.3 * done),
+    )
+    for i, frame in enumerate(frames):  # to where the avatar itself looks most like the photo
+        frames[i] = fit_frame(avatar, frame)
+        tell(0.3 + 0.1 * (i + 1) / len(frames))
+    better = lift.renew(avatar, frames, steps, progress=lambda done: tell(0.4 + 0.6 * done))
+    refined = {**better.info["refined"], "seconds": perf_counter() - start}
+    if left_out:
+        refined["left_out"] = left_out
+    return replace(better, info={**better.info, "refined": refined})
+
+
 def track_all(
     sources: Source | Sequence[Source],
     *,
     views: int = 8,
     face: int | None = None,
     tolerant: bool = False,
+    shape: np.ndarray | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[list[Frame], list[str]]:
     """Frames of one person out of photos, clips and recordings, around one identity, the main one first.
@@ -132,6 +192,7 @@ def track_all(
         views: how many frames of a clip or a recording.
         face: which face if there are several, counted from the left.
         tolerant: leave out photos that cannot be used.
+        shape: (S,) the person's identity where it is known; it is kept then.
         progress: called with 0..1.
 
     Returns:
@@ -141,7 +202,7 @@ def track_all(
         HeadsplatError: nothing usable, or something is not usable and not `tolerant`.
     """
     from headsplat.track import track_photo
-    from headsplat.track.photos import share_identity, track_clip, track_photos
+    from headsplat.track.photos import share_identity, track_clip, track_photos, with_identity
 
     if not 1 <= views <= 64:
         raise HeadsplatError(f"{views} views make no sense; give 1 to 64 (8 is usual).")
@@ -151,7 +212,7 @@ def track_all(
     if not parts:
         raise HeadsplatError("There is no photo to make an avatar of; give at least one.")
     photos = [part for part in parts if not isinstance(part, Frame) and _kind(part) == "photo"]
-    if len(parts) == len(photos) == 1:
+    if len(parts) == len(photos) == 1 and shape is None:
         return [track_photo(photos[0], face=face)], []
     tracked = [part for part in parts if isinstance(part, Frame)]
     groups = [tracked] if tracked else []
@@ -164,10 +225,12 @@ def track_all(
             groups.append(_frames_of_recording(Path(part), views))
     left_out: list[str] = []
     if photos:
-        frames, missing = track_photos(photos, face=face, tolerant=tolerant, progress=tell)
+        frames, missing = track_photos(photos, face=face, tolerant=tolerant, shape=shape, progress=tell)
         left_out = [f"{_name_of(photos[i], i)}: {reason}" for i, reason in missing]
         groups.append(frames)
     frames = [frame for group in groups for frame in group]
+    if shape is not None:
+        return with_identity(frames, shape), left_out
     # Each group has one identity already; several have to agree on one, unless they do.
     agree = all(np.array_equal(frame.shape, frames[0].shape) for frame in frames)
     return (frames if agree else share_identity(frames)), left_out

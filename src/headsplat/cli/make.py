@@ -1,4 +1,4 @@
-"""Verbs that make an avatar: demo, create and bake."""
+"""Verbs that make an avatar: demo, create, refine and bake."""
 
 from __future__ import annotations
 
@@ -110,6 +110,65 @@ def create(
         flame_shape=flame_shape,
     )
     finish(facts, _created(facts), json)
+
+
+@app.command
+def refine(
+    avatar: Positional[Path],
+    photo: Positional[tuple[Path, ...]],
+    output: Output,
+    *,
+    steps: int = 80,
+    views: int = 8,
+    face: int | None = None,
+    json: bool = False,
+) -> None:
+    """Improve an avatar with further photos, or a clip, of the same person.
+
+    Args:
+        avatar: the .avatar file, made by `headsplat create` with the method lift.
+        photo: further pictures of the same person: sides that the first did not show help most.
+        output: the .avatar file to write; it may be the same.
+        steps: of refinement for one picture; several take more.
+        views: how many frames of a clip or a recording to use.
+        face: which face, counted from the left, if there are several.
+        json: print one machine-readable line last.
+    """
+    from headsplat.avatar_file import load_avatar, save_avatar
+    from headsplat.reconstruct import refine as refine_avatar
+
+    expect_suffix(output, ".avatar")
+    if not photo:
+        raise HeadsplatError("There is no photo to refine the avatar with; name at least one.")
+    known = load_avatar(avatar)
+    with Status("Refining the avatar") as status, contextlib.redirect_stdout(io.StringIO()):
+        better = refine_avatar(
+            known,
+            photo[0] if len(photo) == 1 else photo,
+            steps=steps,
+            views=views,
+            face=face,
+            progress=lambda done: status("Refining the avatar", done),
+        )
+    save_avatar(better, output)
+    measured = better.info["refined"]
+    before, after = measured["psnr_before"], measured["psnr_after"]
+    facts = {
+        "avatar": str(output),
+        "gaussians": len(better),
+        "photos": measured["photos"],
+        "psnr_before": before,
+        "psnr_after": after,
+        "seen_before": round(float(known.seen.mean()), 4),
+        "seen_after": round(float(better.seen.mean()), 4),
+        "seconds": round(measured["seconds"], 2),
+    }
+    finish(
+        facts,
+        f"{output}: {len(before)} picture{'s' if len(before) > 1 else ''}, "
+        f"{sum(before) / len(before):.1f} -> {sum(after) / len(after):.1f} dB, {facts['seconds']} s",
+        json,
+    )
 
 
 @app.command

@@ -17,7 +17,7 @@ from headsplat.track.choose import calmness, choose_views, pick_frames, plainnes
 from headsplat.track.fit import fit_frames, fit_pose, landmark_errors
 from headsplat.track.photo import build_frame, track_photo
 from headsplat.track.points import face_points
-from headsplat.track.solver import Fit
+from headsplat.track.solver import Fit, Pose
 from headsplat.track.torso import head_angles, mean_rotation, split_turn, torso_prior
 
 Photo = str | os.PathLike[str] | np.ndarray
@@ -27,6 +27,8 @@ STRANGER = 1.22
 
 Of pairs of one person's pictures none of 60 reached 1.15; of pairs of two people one in three exceeds it:
 what passes is not proven to be the same person."""
+KNOWN_STRANGER = 1.75
+"""The same for a face that has to take a known identity as it is."""
 _STEPS = 15
 
 
@@ -36,6 +38,7 @@ def track_photos(
     face: int | None = None,
     same_camera: bool = False,
     tolerant: bool = False,
+    shape: np.ndarray | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[list[Frame], list[tuple[int, str]]]:
     """Track photos of one person, and give her one shape that explains all of them.
@@ -48,6 +51,7 @@ def track_photos(
         face: which face where a photo shows several, counted from the left.
         same_camera: the photos are frames of one clip: one focal length, of pictures of one size.
         tolerant: leave out photos that cannot be used instead of refusing all.
+        shape: (S,) the person's identity where it is known; it is kept then.
         progress: called with 0..1.
 
     Returns:
@@ -73,17 +77,21 @@ def track_photos(
             left_out.append((i, str(error)))
     if not frames:
         raise HeadsplatError(f"None of the {len(photos)} pictures can be used; the last: {left_out[-1][1]}")
-    if not same_camera:
-        strangers = [i for i, frame in enumerate(frames) if i and is_stranger(frames[0], frame)]
-        for i in reversed(strangers):
-            reason = "it seems to show another person than the first picture."
-            if not tolerant:
-                raise HeadsplatError(f"{_name(photos, numbers[i])} cannot be used: {reason} Leave it out.")
-            left_out.append((numbers[i], reason))
-            del frames[i]
-    if len(frames) > 1:
+    strangers = [] if same_camera else [i for i in range(len(frames)) if _is_other(frames, i, shape)]
+    for i in reversed(strangers):
+        whom = "the first picture" if shape is None else "the avatar"
+        reason = f"it seems to show another person than {whom}."
+        if not tolerant:
+            raise HeadsplatError(f"{_name(photos, numbers[i])} cannot be used: {reason} Leave it out.")
+        left_out.append((numbers[i], reason))
+        del frames[i]
+    if not frames:
+        raise HeadsplatError("None of the pictures shows the avatar's person; use others.")
+    if shape is not None:
+        frames = with_identity(frames, shape)
+    elif len(frames) > 1:
         frames = share_identity(frames, same_camera=same_camera)
-        frames = [frames[i] for i in main_first(frames)]
+    frames = [frames[i] for i in main_first(frames)]
     tell(1.0)
     return frames, sorted(left_out)
 
@@ -123,7 +131,7 @@ def share_identity(frames: Sequence[Frame], *, same_camera: bool = False) -> lis
         same_camera: one focal length for all, in pixels of the original pictures, and a torso that keeps its
             stance; otherwise each photo keeps its own.
     """
-    points, model = face_points(), load_free_head()
+    points = face_points()
     focals = np.array([float(frame.camera.K[0, 0]) for frame in frames])
     if same_camera:
         scales = np.array([float(frame.crop[0, 0]) for frame in frames])
@@ -134,10 +142,35 @@ def share_identity(frames: Sequence[Frame], *, same_camera: bool = False) -> lis
     alone = [fit_frames(points, x[None], origin, focal=focal).shape for x in rays]
     # What each photo's outline had to say, on average.
     outline = np.mean([f.shape[: len(own)] - own for f, own in zip(frames, alone, strict=True)], 0)
-    shape = together.shape + outline
+    poses = together.poses
+    return _around(frames, together.shape + outline, focal, rays, focals, poses, one_stance=same_camera)
+
+
+def with_identity(frames: Sequence[Frame], shape: np.ndarray) -> list[Frame]:
+    """The frames with pose and expression fitted anew around a known identity (S,)."""
+    points, origin = face_points(), np.zeros(2)
+    focals = np.array([float(frame.camera.K[0, 0]) for frame in frames])
+    focal, rays = _rays(frames, focals)
+    poses = [fit_frames(points, x[None], origin, focal=focal).poses[0] for x in rays]
+    shape = np.asarray(shape[: len(points.shape)], np.float64)
+    return _around(frames, shape, focal, rays, focals, poses, one_stance=False)
+
+
+def _around(
+    frames: Sequence[Frame],
+    shape: np.ndarray,
+    focal: float,
+    rays: np.ndarray,
+    focals: np.ndarray,
+    poses: Sequence[Pose],
+    *,
+    one_stance: bool,
+) -> list[Frame]:
+    """The frames around one shape, from poses to start at; `rays` are as of `_rays`."""
+    points, model, origin = face_points(), load_free_head(), np.zeros(2)
     fits = [
         replace(fit_pose(points, x, origin, Fit(shape, focal, (pose,)), iterations=_STEPS), focal=float(own))
-        for x, own, pose in zip(rays, focals, together.poses, strict=True)
+        for x, own, pose in zip(rays, focals, poses, strict=True)
     ]
     out = [
         build_frame(
@@ -146,7 +179,24 @@ def share_identity(frames: Sequence[Frame], *, same_camera: bool = False) -> lis
         )
         for frame, fit in zip(frames, fits, strict=True)
     ]  # fmt: skip
-    return _one_stance(out, fits, model) if same_camera else out
+    return _one_stance(out, fits, model) if one_stance else out
+
+
+def _is_other(frames: Sequence[Frame], number: int, shape: np.ndarray | None) -> bool:
+    if shape is None:
+        return number > 0 and is_stranger(frames[0], frames[number])
+    return not fits_identity(frames[number], shape)
+
+
+def fits_identity(frame: Frame, shape: np.ndarray) -> bool:
+    """Whether a photo can be of a person of known identity (S,): see `KNOWN_STRANGER`."""
+    points, origin = face_points(), np.zeros(2)
+    focal, rays = _rays([frame], np.array([float(frame.camera.K[0, 0])]))
+    own = fit_frames(points, rays, origin, focal=focal)
+    start = replace(own, shape=np.asarray(shape[: len(own.shape)], np.float64))
+    known = fit_pose(points, rays[0], origin, start, iterations=_STEPS)
+    alone, held = (float(landmark_errors(points, f, rays, origin).mean()) for f in (own, known))
+    return held < KNOWN_STRANGER * max(alone, 0.004)
 
 
 def is_stranger(main: Frame, frame: Frame) -> bool:

@@ -128,10 +128,10 @@ def photo_pose(avatar: Avatar, frame: Frame) -> Gaussians:
 def measure_fit(avatar: Avatar, frame: Frame) -> dict[str, float]:
     """How well the avatar repaints the photo: `source_psnr`, `source_ssim` in the matte, `matte_iou`."""
     drawn = rasterize(photo_pose(avatar, frame), frame.camera, background=GREY, depth=False)
-    inside = (frame.alpha > 0.5) & _learnable(frame)
+    inside = (frame.alpha > 0.5) & learnable(frame)
     target = frame.foreground * frame.alpha[..., None] + (1 - frame.alpha[..., None]) * np.float32(GREY)
     error = ((drawn.image - target) ** 2).mean(-1)[inside].mean()
-    solid = (drawn.alpha > 0.5) & _learnable(frame)
+    solid = (drawn.alpha > 0.5) & learnable(frame)
     similarity = ssim_map(drawn.image, target.astype(np.float32)).mean(-1)[inside].mean()
     return {
         "source_psnr": float(-10 * np.log10(max(float(error), 1e-10))),
@@ -140,7 +140,7 @@ def measure_fit(avatar: Avatar, frame: Frame) -> dict[str, float]:
     }
 
 
-def _learnable(frame: Frame) -> np.ndarray:
+def learnable(frame: Frame) -> np.ndarray:
     """(H, W) bool: inside the photo, and a little away from its edges, where mattes fade."""
     if frame.valid.all():
         return frame.valid
@@ -166,7 +166,7 @@ def _refined(
         reach=1 - 0.94 * blink,
     )
     shots = [
-        Shot(photo_pose(avatar, frame), frame.camera, frame.foreground, frame.alpha, _learnable(frame))
+        Shot(photo_pose(avatar, frame), frame.camera, frame.foreground, frame.alpha, learnable(frame))
         for frame in frames
     ]
     steps = round(config.refine * (1 + MORE_STEPS * (len(frames) - 1)))
