@@ -108,6 +108,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "16 coefficients": {"sh_degree": 3, "sh_every": 1},
     "the paper's start": {"start": "random", "blendshapes": False},
     "moved by the skull": {"space": "head"},
+    "field on the face": {"field_on": "face"},
 }
 
 
@@ -178,6 +179,19 @@ def test_head_and_torso_move_apart(recording: Dataset) -> None:
         moved[space] = change[low].mean(), change[high].mean()
     assert moved["split"][0] < 0.2 * moved["head"][0], "shoulders stay where they are"
     assert moved["split"][1] == pytest.approx(moved["head"][1], rel=0.15)
+
+
+def test_a_field_on_the_face_leaves_the_rest_alone(recording: Dataset) -> None:
+    learner = learner_of(recording, tiny(field_on="face", zero_start=False))
+    model, count = learner.model, len(learner.scene.dataset.expressions)
+    assert model.face is not None and 0.1 < model.face.mean() < 0.9
+    told, weights, eye = torch.ones(count + 9), torch.zeros(count), torch.zeros(3)
+    deformed = model(told, weights, eye)
+    model.deforming = False
+    rest = model(told, weights, eye)
+    for part in ("means", "quats", "scales"):
+        change = (getattr(deformed, part) - getattr(rest, part)).abs().amax(1)
+        assert (change[model.face == 0] == 0).all() and (change[model.face == 1] > 0).all()
 
 
 def test_posing_in_torch_is_posing_in_numpy() -> None:

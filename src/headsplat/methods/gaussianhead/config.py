@@ -23,6 +23,7 @@ class GaussianHeadConfig:
         blendshapes: let the head model's blendshapes move the Gaussians; the field learns the rest.
         space: "head": everything moves with the skull, as in the paper. "split": each Gaussian belongs to
             head or torso by the head model's skin weights and moves with them by LBS (section VI).
+        field_on: which Gaussians the field moves: "all", or those of the "face": moved by a blendshape.
         layers: linear layers of the deformation field.
         width: their width.
         skip: after how many layers the input is joined on again; 0 = never.
@@ -54,6 +55,7 @@ class GaussianHeadConfig:
         start_opacity: opacity that the decoders begin near; 0 = whatever they give.
         sh_degree: of the colours: 3 has the paper's 16 coefficients; 0 = colours do not depend on the view.
         sh_every: iterations after which the degree in use rises by one.
+        vgg: file with the weights of VGG-16 for the perceptual distance; "" = the substitute without.
         pixel: weight of the absolute difference (lambda 1).
         perceptual: weight of the perceptual distance (lambda 2).
         dssim: weight of 1 - SSIM (lambda 3).
@@ -94,6 +96,7 @@ class GaussianHeadConfig:
     start_cube: float = 1.3
     blendshapes: bool = False
     space: Literal["head", "split"] = "head"
+    field_on: Literal["all", "face"] = "all"
     layers: int = 8
     width: int = 256
     skip: int = 5
@@ -121,6 +124,7 @@ class GaussianHeadConfig:
     start_opacity: float = 0.0
     sh_degree: int = 3
     sh_every: int = 1000
+    vgg: str = ""
     pixel: float = 0.8
     perceptual: float = 0.01
     dssim: float = 0.2
@@ -145,7 +149,7 @@ class GaussianHeadConfig:
     split_above: float = 0.01
     most_gaussians: int = 200_000
     prune_opacity: float = 2e-4
-    prune_scale: float = 0.01
+    prune_scale: float = 0.026
     opacity_reset: int = 3000
     least_confidence: float = 0.3
     hold_out: float = 0.1
@@ -165,6 +169,8 @@ class GaussianHeadConfig:
             raise ValueError("the degree is 0 to 3")
         if self.blendshapes and self.start != "surface":
             raise ValueError("blendshapes need Gaussians that start on the surface")
+        if self.field_on == "face" and not (self.blendshapes and self.residual):
+            raise ValueError("the face is known by its blendshapes, and the rest needs attributes of its own")
         if self.layers < 2 or self.width < 1 or self.skip >= self.layers:
             raise ValueError("the field needs two layers and a skip before its last one")
         if not 0 <= self.hold_out < 0.9 or self.iterations < 1 or self.gaussians < 1:

@@ -154,7 +154,7 @@ def _rebuild(
 
     for name, old in list(model.points.items()):
         _replace(model.points, name, old[parents], optimizers, inherit)
-    for name in ("blend", "skin_joints", "skin_weights"):
+    for name in ("blend", "face", "skin_joints", "skin_weights"):
         buffer = getattr(model, name)
         if buffer is not None:
             setattr(model, name, buffer[parents])

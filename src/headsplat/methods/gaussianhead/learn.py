@@ -28,7 +28,7 @@ RESET_OPACITY = 0.01
 class Learner:
     """What the training loop runs: `headsplat.train.loop.Trainable`."""
 
-    def __init__(self, scene: Scene, config: GaussianHeadConfig, device: str = "cpu", vgg: str = "") -> None:
+    def __init__(self, scene: Scene, config: GaussianHeadConfig, device: str = "cpu") -> None:
         """Gaussians at their start, for a scene.
 
         Raises:
@@ -38,7 +38,7 @@ class Learner:
         self.train, self.held_out = views_of(scene, config)
         self.pictures = Pictures(scene, config.size, device)
         self.judged = Pictures(scene, config.judge_size, device)
-        self.perceptual = losses.perceptual(vgg or None)
+        self.perceptual = losses.perceptual(config.vgg or None)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.order: list[int] = []
         rng = np.random.default_rng(config.seed)
@@ -209,7 +209,7 @@ class Learner:
             owner, _, last = name.rpartition(".")
             if owner == "points":
                 self.model.points[last] = torch.nn.Parameter(value.to(self.device))
-            elif name in ("blend", "skin_joints", "skin_weights"):
+            elif name in ("blend", "face", "skin_joints", "skin_weights"):
                 setattr(self.model, name, value.to(self.device))
         self.model.load_state_dict(state["model"])
         self._make_optimizers()

@@ -14,6 +14,8 @@ from headsplat.methods.gaussianhead.harmonics import C0, colours
 
 LEAST_SCALE = 1e-3
 """Of a Gaussian when offsets are added to sizes and not to their logarithms, in units of the scene."""
+LEAST_BLEND = 0.002
+"""What moves less by every blendshape is not of the face, in units of the scene: about half a millimetre."""
 DIRECT_SCALE = 0.01
 """What a field that gives attributes themselves begins with."""
 
@@ -26,6 +28,7 @@ class GaussianHead(nn.Module):
             (N, 4), derivations (N, K, 4); for "direct" opacity_logits (N,) and coefficients (N, B, 3).
         rotations: (K, 4) derivations of the whole scene, where they are global.
         blend: (N, 3, E) how the head model's blendshapes move each Gaussian, or None.
+        face: (N,) 1 where the field moves a Gaussian, else 0, or None: it moves all.
         skin_joints: (N, 4) joints that carry each Gaussian.
         skin_weights: (N, 4), rows sum to 1.
     """
@@ -39,6 +42,7 @@ class GaussianHead(nn.Module):
         skin_weights: Tensor,
         blend: Tensor | None = None,
         rotations: Tensor | None = None,
+        face: Tensor | None = None,
     ) -> None:
         """`condition` numbers describe a frame to the field; the rest are the attributes."""
         super().__init__()
@@ -48,7 +52,11 @@ class GaussianHead(nn.Module):
         self.register_buffer("blend", blend)
         self.register_buffer("skin_joints", skin_joints)
         self.register_buffer("skin_weights", skin_weights)
+        if face is None and blend is not None and config.field_on == "face":
+            face = (blend.abs().amax((1, 2)) > LEAST_BLEND).to(blend.dtype)
+        self.register_buffer("face", face)
         self.blend: Tensor | None
+        self.face: Tensor | None
         self.skin_joints: Tensor
         self.skin_weights: Tensor
         self.field = DeformationField(
@@ -100,17 +108,23 @@ class GaussianHead(nn.Module):
         self, means: Tensor, quats: Tensor, scales: Tensor, condition: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         config = self.config
-        moves, turns, sizes = self.field(self.points["means"], condition)
+        own = self.points["means"]
+        moved = slice(None) if self.face is None else self.face.nonzero()[:, 0]
+        moves, turns, sizes = self.field(own[moved], condition)
         if not config.residual:
             return moves, F.normalize(turns, dim=-1), DIRECT_SCALE * sizes.exp()
-        means = means + moves
+        new_means, new_quats, new_scales = means[moved] + moves, quats[moved], scales[moved]
         if config.deform_quats:
-            quats = F.normalize(quats + turns, dim=-1)
+            new_quats = F.normalize(new_quats + turns, dim=-1)
         if config.deform_scales and config.scale_offset == "log":
-            scales = scales * sizes.exp()
+            new_scales = new_scales * sizes.exp()
         elif config.deform_scales:
-            scales = (scales + sizes).clamp(min=LEAST_SCALE)
-        return means, quats, scales
+            new_scales = (new_scales + sizes).clamp(min=LEAST_SCALE)
+        if isinstance(moved, slice):
+            return new_means, new_quats, new_scales
+        pairs = ((means, new_means), (quats, new_quats), (scales, new_scales))
+        a, b, c = (old.index_copy(0, moved, new) for old, new in pairs)
+        return a, b, c
 
 
 def initial_points(

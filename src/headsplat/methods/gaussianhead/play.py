@@ -80,8 +80,12 @@ def _build(network: Network) -> tuple[GaussianHead, Bones, np.ndarray, float]:
             nothing,
             nothing,
             rotations=tensors.get("rotations"),
+            face=tensors.get("face"),
         )
     _expect_shapes(config, points, count)
+    face = tensors.get("face")
+    if (face is None) != (config.field_on == "all") or (face is not None and face.shape != (count,)):
+        raise ValueError("it does not say which Gaussians are of the face")
     model.load_state_dict({**tensors, "skin_joints": nothing, "skin_weights": nothing})
     return model.eval().requires_grad_(False), bones, centre, half
 
