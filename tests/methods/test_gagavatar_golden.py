@@ -344,6 +344,7 @@ def test_neural_renderer_with_stored_noise_and_with_none(model: Gagavatar) -> No
     style = watch.found["style_code"]
     conditions = [(watch.found[f"scale{k}"], watch.found[f"shift{k}"]) for k in range(7)]
     found: dict[str, Any] = {"in.x": x, **watch.close()}
+    found["modulated_conv_first"] /= decoder.style_conv1.modulated_conv.gain  # kept before the factor
     found["tiny.style_normalised"] = decoder.style_mlp[0](draw("tiny.style", (2, 512), 1e-4))
     for mode in ("buffer", "none"):
         inner, decoder.noise = Watch(), mode

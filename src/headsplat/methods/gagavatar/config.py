@@ -143,11 +143,10 @@ def small() -> GagavatarConfig:
         lift_width=32,
         point_width=64,
         renderer=StyleUNetConfig(
-            channels=16, size=256, widths=(12, 16, 24, 32, 48, 48, 48), style=64, mapping=2
+            channels=16, size=256, widths=(8, 12, 24, 32, 48, 48, 48), style=64, mapping=2
         ),
         channels=16,
         freeze_encoder=False,
-        reach=1.0,
     )
 
 

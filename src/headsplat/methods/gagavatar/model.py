@@ -54,11 +54,17 @@ class Reconstruction(NamedTuple):
 
 
 class Gagavatar(nn.Module):
-    """Reconstruct once from a picture; then only vertices, splatting and the neural renderer."""
+    """Reconstruct once from a picture; then only vertices, splatting and the neural renderer.
+
+    Attributes:
+        config: the settings.
+        renderer_type: of the neural renderer's arithmetic: float32, or bfloat16 for half the time on CPUs.
+    """
 
     def __init__(self, config: GagavatarConfig) -> None:
         super().__init__()
         self.config = config
+        self.renderer_type = torch.float32
         code = 6 * config.octaves + 3
         known = 0 if config.global_feature == "none" else config.encoder.width
         self.head_base = nn.Parameter(torch.randn(config.points, config.point_features))
@@ -125,7 +131,10 @@ class Gagavatar(nn.Module):
         """(H, W, C) features to the fine (S, S, 3) picture, 0..1; without a renderer, their colours."""
         if self.config.renderer is None:
             return features[..., :3]
-        return self.upsampler(features.movedim(-1, 0)[None], generator)[0].movedim(0, -1)
+        kind, half = features.device.type, self.renderer_type != torch.float32
+        with torch.autocast(kind, self.renderer_type, enabled=half):
+            picture = self.upsampler(features.movedim(-1, 0)[None], generator)
+        return picture[0].float().movedim(0, -1)
 
 
 class LiftingHead(nn.Module):

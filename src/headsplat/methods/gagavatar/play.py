@@ -1,0 +1,97 @@
+"""Run the networks that an avatar of GAGAvatar carries: the neural renderer, and FLAME's pose correctives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from headsplat.errors import HeadsplatError
+from headsplat.gaussians import Gaussians
+from headsplat.nets.styleunet import StyleUNet, StyleUNetConfig
+from headsplat.networks import Deformer, Network, Refiner
+
+FAINTEST = 1e-3
+"""Coverage under which a colour cannot be told from the black behind it."""
+
+
+def refiner(network: Network) -> Refiner:
+    """The function from a feature image to colours.
+
+    Raises:
+        HeadsplatError: settings or tensors that are not a neural renderer's.
+    """
+    net, half = _renderer(network)
+
+    def run(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+        features = torch.from_numpy(np.ascontiguousarray(image, np.float32)).movedim(-1, 0)[None]
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            fine = net(_resized(features, (net.config.size, net.config.size))).float()
+        on_black = _resized(fine, image.shape[:2])[0].movedim(0, -1).numpy()
+        cover = alpha[..., None]
+        return np.clip(np.where(cover > FAINTEST, on_black / np.maximum(cover, FAINTEST), on_black), 0, 1)
+
+    return run
+
+
+def deformer(network: Network) -> Deformer:
+    """The function that adds pose correctives to the Gaussians that ride on FLAME.
+
+    Raises:
+        HeadsplatError: settings or tensors that are not such.
+    """
+    parents, basis = network.config.get("parents"), network.tensors.get("pose_basis")
+    joints = len(parents) if isinstance(parents, list) else 0
+    right = (
+        basis is not None
+        and basis.ndim == 3
+        and basis.shape[2] == 3
+        and joints > 1
+        and len(basis) == 9 * (joints - 1)
+        and parents is not None
+        and all(isinstance(p, int) and -1 <= p < j for j, p in enumerate(parents))
+    )
+    if not right or basis is None or parents is None:
+        raise _damaged("pose correctives")
+    flat = basis.reshape(len(basis), -1).astype(np.float32)
+
+    def run(rest: Gaussians, weights: np.ndarray, transforms: np.ndarray, eye: np.ndarray) -> Gaussians:
+        if len(transforms) != joints or flat.shape[1] > rest.means.size:
+            raise _damaged("pose correctives")
+        turns = transforms[:, :3, :3]
+        local = np.stack([turns[p].T @ turns[j] for j, p in enumerate(parents) if j > 0])
+        change = (local - np.eye(3, dtype=np.float32)).reshape(-1) @ flat
+        means = np.array(rest.means)
+        means.reshape(-1)[: len(change)] += change
+        return Gaussians(means, rest.quats, rest.scales, rest.opacities, rest.features)
+
+    return run
+
+
+def _renderer(network: Network) -> tuple[StyleUNet, bool]:
+    try:
+        values: dict[str, Any] = dict(network.config["renderer"])
+        values["widths"] = tuple(int(w) for w in values["widths"])
+        config = StyleUNetConfig(**values)
+        if not 0 < max(config.widths) <= 4096 or config.size > 4096 or config.style > 65536:
+            raise ValueError("sizes out of range")
+        with torch.device("meta"):
+            net = StyleUNet(config)
+        state = {k: torch.from_numpy(v.astype(np.float32)) for k, v in network.tensors.items()}
+        net.load_state_dict(state, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise _damaged("neural renderer") from error
+    return net.eval().requires_grad_(False), bool(network.config.get("half", False))
+
+
+def _resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.interpolate(images, size=tuple(size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _damaged(what: str) -> HeadsplatError:
+    return HeadsplatError(f"The avatar's {what} cannot be run: the file is damaged; create it again.")
