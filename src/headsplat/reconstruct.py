@@ -15,7 +15,7 @@ from headsplat.avatar import Avatar
 from headsplat.clip import Frame
 from headsplat.errors import HeadsplatError
 
-Method = Literal["lift", "lam"]
+Method = Literal["lift", "lam", "gagavatar"]
 Size = Literal["5k", "20k", "80k"]
 Source = str | os.PathLike[str] | np.ndarray | Frame
 """A photo, a clip or a recording: a path, a picture, or a frame that is tracked already."""
@@ -41,15 +41,16 @@ def reconstruct(
     Args:
         photo: a file, an image (H, W, 3) in 0..1 or 8-bit, a frame already tracked, a video, or the folder of
             a tracked recording; or several of these of one person (lift).
-        method: `lift` needs no training and no GPU; `lam` needs a checkpoint.
+        method: `lift` needs no training and no GPU; `lam` and `gagavatar` need a checkpoint.
         gaussians: about how many Gaussians (lift; elsewhere the checkpoint says).
         refine: refinement steps on what the photo shows; 0 for none (lift).
         views: how many frames of a clip or a recording to use (lift).
         tolerant: leave out those of several photos that cannot be used; `info` then names them in `left_out`.
         face: which face if the photo shows several, counted from the left, 1 is the first.
         restyle: draw, paint or grade the photo first: a key of `headsplat.data.restyle.STYLES`.
-        weights: the .safetensors checkpoint (lam).
-        flame: the FLAME file, if the checkpoint is on FLAME and holds no copy (lam).
+        weights: the checkpoint: .safetensors, or GAGAvatar.pt as released (lam, gagavatar).
+        flame: the FLAME file, if the checkpoint is on FLAME and holds no copy (lam: flame2023.pkl,
+            gagavatar: FLAME_with_eye.pt).
         flame_shape: canonical_flame_param.npz or its folder with this person's FLAME shape, if known (lam).
         progress: called with 0..1 as the work proceeds.
 
@@ -105,8 +106,23 @@ def reconstruct(
             frame = _restyled(frame, restyle)
             tell(0.1)
             avatar = lam.reconstruct(frame, weights, flame=head, betas=betas)
+        case "gagavatar":
+            if weights is None:
+                raise HeadsplatError(
+                    "GAGAvatar needs a checkpoint; give --weights GAGAvatar.pt, or use --method lift."
+                )
+            if isinstance(photo, Sequence) and not isinstance(photo, str):
+                raise HeadsplatError("GAGAvatar makes an avatar of one photo; give one, or use --method lift.")
+            from headsplat.methods import gagavatar
+            from headsplat.track import track_photo
+
+            eyed = None if flame is None else gagavatar.load_flame_with_eye(flame)
+            frame = photo if isinstance(photo, Frame) else track_photo(photo, face=face)
+            frame = _restyled(frame, restyle)
+            tell(0.1)
+            avatar = gagavatar.reconstruct(frame, weights, flame=eyed)
         case _:
-            raise HeadsplatError(f"There is no method named {method!r}; there are lift and lam.")
+            raise HeadsplatError(f"There is no method named {method!r}; there are lift, lam and gagavatar.")
     info = {
         # Which head lies under the Gaussians, so that exports can give it as a mesh.
         "head": {"model": "free", "shape": [round(float(beta), 5) for beta in frame.shape]},

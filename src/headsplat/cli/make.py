@@ -58,7 +58,7 @@ def create(
     photo: Positional[tuple[Path, ...]],
     output: Output,
     *,
-    method: Literal["lift", "lam", "gaussianhead"] = "lift",
+    method: Literal["lift", "lam", "gagavatar", "gaussianhead"] = "lift",
     gaussians: Literal["5k", "20k", "80k"] = "80k",
     refine: int = 80,
     views: int = 8,
@@ -76,15 +76,16 @@ def create(
         photo: a picture with one face, at least 64 pixels large and turned less than 65 degrees;
             or several of one person, a clip, or a recording made by `headsplat track` (lift).
         output: the .avatar file to write.
-        method: lift needs nothing else; lam needs --weights; gaussianhead learns from a clip, for minutes.
+        method: lift needs nothing else; lam and gagavatar need --weights; gaussianhead learns from a clip,
+            for minutes.
         gaussians: how many; 80k is sharpest, 20k is for phones, 5k for thumbnails (lift).
         refine: steps of refinement against the photo; 0 for none (lift).
         views: how many frames of a clip or a recording to use (lift).
         face: which face, counted from the left, if there are several.
         restyle: draw, paint or grade the photo before it becomes an avatar.
         minutes: stop learning after so much time (gaussianhead).
-        weights: checkpoint of the method, a .safetensors file (lam).
-        flame: flame2023.pkl, if the checkpoint holds no copy of it (lam).
+        weights: checkpoint of the method: a .safetensors file, or GAGAvatar.pt (lam, gagavatar).
+        flame: flame2023.pkl, if the checkpoint holds no copy of it (lam); FLAME_with_eye.pt (gagavatar).
         flame_shape: canonical_flame_param.npz of this person, if there is one (lam).
         json: print one machine-readable line last.
     """
