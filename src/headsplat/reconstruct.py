@@ -112,7 +112,9 @@ def reconstruct(
                     "GAGAvatar needs a checkpoint; give --weights GAGAvatar.pt, or use --method lift."
                 )
             if isinstance(photo, Sequence) and not isinstance(photo, str):
-                raise HeadsplatError("GAGAvatar makes an avatar of one photo; give one, or use --method lift.")
+                raise HeadsplatError(
+                    "GAGAvatar makes an avatar of one photo; give one, or use --method lift."
+                )
             from headsplat.methods import gagavatar
             from headsplat.track import track_photo
 
