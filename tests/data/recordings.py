@@ -20,7 +20,12 @@ FRAMES = 4
 
 def little_flame() -> HeadModel:
     """A head with FLAME's joint tree and sizes, and 60 vertices; its joints stand about where FLAME's do."""
-    rng = np.random.default_rng(0)
+    return flame_from_arrays(flame_arrays())
+
+
+def flame_arrays(seed: int = 0) -> dict[str, np.ndarray]:
+    """Its arrays under the names of FLAME's file."""
+    rng = np.random.default_rng(seed)
     count = 60
     template = rng.normal(size=(count, 3)) * 0.05
     template[:5] = [
@@ -33,18 +38,17 @@ def little_flame() -> HeadModel:
     regressor = np.zeros((5, count))
     regressor[np.arange(5), np.arange(5)] = 1
     weights = rng.uniform(size=(count, 5))
+    weights[30:] = np.eye(5)[1]
     faces = np.array([(k, k + 1, k + 2) for k in range(count - 2)], np.uint32)
-    return flame_from_arrays(
-        {
-            "v_template": template,
-            "shapedirs": rng.normal(size=(count, 3, 400)) * 1e-3,
-            "posedirs": np.zeros((count, 3, 36)),
-            "J_regressor": regressor,
-            "kintree_table": np.array([[-1, 0, 1, 1, 1], [0, 1, 2, 3, 4]]),
-            "weights": weights / weights.sum(1, keepdims=True),
-            "f": faces,
-        }
-    )
+    return {
+        "v_template": template,
+        "shapedirs": rng.normal(size=(count, 3, 400)) * 1e-3,
+        "posedirs": np.zeros((count, 3, 36)),
+        "J_regressor": regressor,
+        "kintree_table": np.array([[-1, 0, 1, 1, 1], [0, 1, 2, 3, 4]]),
+        "weights": weights / weights.sum(1, keepdims=True),
+        "f": faces,
+    }
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,9 @@ def insta(folder: Path, model: HeadModel) -> Known:
         paint(folder / f"images/{t:05d}.png", "RGBA")
         (folder / "flame/exp").mkdir(parents=True, exist_ok=True)
         exp_path = f"flame/exp/{t:05d}.txt"
+        (folder / "meshes").mkdir(exist_ok=True)
+        mesh = "".join(f"v {u:.6f} {v:.6f} {w:.6f}\n" for u, v, w in head.vertices)
+        (folder / f"meshes/{t:05d}.obj").write_text(f"# tracked\n{mesh}f 1 2 3\n")
         (folder / exp_path).write_text("".join(f"{value:.8f}\n" for value in expr))
         listed.append({"transform_matrix": T, "file_path": f"images/{t:05d}.png",
                        "exp_path": exp_path, "mesh_path": f"meshes/{t:05d}.obj",

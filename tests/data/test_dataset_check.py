@@ -216,6 +216,13 @@ def test_other_editions_of_flame_are_suspected(tmp_path: Path, model: HeadModel)
     assert any("FLAME 2020" in problem for problem in examine(dataset, flame="flame2023.pkl"))
     assert not any("FLAME" in problem for problem in examine(dataset, flame="generic_model.pkl"))
     assert not any("FLAME" in problem for problem in examine(dataset, flame="mine.pkl"))
+    recordings.insta(tmp_path / "c", model)
+    for seed in (0, 1):
+        arrays = recordings.flame_arrays(seed)
+        np.savez(tmp_path / f"{seed}.npz", **{**recordings.flame_arrays(), "shapedirs": arrays["shapedirs"]})
+    insta = read_dataset(tmp_path / "c")
+    assert not any("meshes move" in problem for problem in examine(insta, flame=tmp_path / "0.npz"))
+    assert any("meshes move" in problem for problem in examine(insta, flame=tmp_path / "1.npz"))
     recordings.vhap(tmp_path / "b", model, vertices=None, frames=12)
     assert not any("jaw" in problem for problem in examine(read_dataset(tmp_path / "b")))
     for t in range(12):

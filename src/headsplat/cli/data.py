@@ -114,7 +114,7 @@ def _recording(folder: Path, flame: Path | None, json: bool) -> None:
 
     with Status("Reading the recording") as status:
         dataset = read_dataset(folder, flame=flame)
-        problems = examine(dataset, flame=None if flame is None else flame.name, progress=status)
+        problems = examine(dataset, flame=flame, progress=status)
     facts = {
         "dataset": str(dataset.root),
         **summary(dataset),

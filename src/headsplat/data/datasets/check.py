@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ import numpy as np
 
 from headsplat.data.dataset import Dataset
 from headsplat.data.datasets.assemble import Problems
+from headsplat.data.datasets.insta import expression_misfit
 from headsplat.data.datasets.pixels import inspect
+from headsplat.head.flame import load_flame
 
+MISFIT = 0.5
+"""Part of a mesh's motion that FLAME may leave unexplained."""
 TRUSTED = 0.3
 """Confidence below which a view is not learned from."""
 _NO_MATTE = "The pictures have no mattes, so the background counts as the person; cut the person out first."
@@ -20,7 +25,7 @@ _NO_MATTE = "The pictures have no mattes, so the background counts as the person
 def examine(
     dataset: Dataset,
     *,
-    flame: str | None = None,
+    flame: str | os.PathLike[str] | None = None,
     progress: Callable[[str, float], None] = lambda step, fraction: None,
 ) -> list[str]:
     """Everything that is wrong with a recording, one sentence each; an empty list is a clean bill.
@@ -29,7 +34,7 @@ def examine(
 
     Args:
         dataset: as a reader gave it; what that found wrong comes first.
-        flame: name of the FLAME file that will be used with it, to compare the editions.
+        flame: the FLAME file that will be used with it, to compare the editions.
         progress: called with what is being done and how much of it is.
     """
     found = list(dataset.info.get("problems", []))
@@ -195,7 +200,7 @@ _EDITIONS = {
 """Layout to the edition of FLAME that its tool fits, and the official file's name."""
 
 
-def _edition(dataset: Dataset, flame: str | None) -> list[str]:
+def _edition(dataset: Dataset, flame: str | os.PathLike[str] | None) -> list[str]:
     """Signs that the parameters belong to another FLAME than the one at hand."""
     if dataset.head != "flame":
         return []
@@ -208,6 +213,13 @@ def _edition(dataset: Dataset, flame: str | None) -> list[str]:
             f"{name} was given, but recordings of {dataset.layout} are fitted with FLAME {edition} ({file}): "
             "coefficients of one edition mean nothing in another."
         )
+    if flame is not None and dataset.layout == "insta" and Path(flame).is_file():
+        misfit = expression_misfit(dataset, load_flame(flame))
+        if misfit is not None and misfit > MISFIT:
+            said.append(
+                f"The expressions do not move {name} as the meshes move (off by {misfit:.0%}): they were "
+                "fitted with another edition of FLAME."
+            )
     weights = np.abs([view.expression for view in dataset.views])
     jaw = [np.abs(view.rotations[dataset.joints.index("jaw")]).max() for view in dataset.views]
     fitted = dataset.layout not in ("insta", "cap4d")

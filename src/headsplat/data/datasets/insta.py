@@ -23,6 +23,7 @@ from headsplat.data.datasets.checkpoints import flame_of
 from headsplat.data.datasets.flame_pose import JOINTS, expression_names
 from headsplat.data.datasets.untrusted import inside, numbers, read_checkpoint
 from headsplat.errors import HeadsplatError
+from headsplat.head.model import HeadModel
 
 EXPRESSIONS = 100
 LAST_TEST, LAST_VAL = 350, 20
@@ -72,6 +73,39 @@ def read_insta(folder: str | os.PathLike[str]) -> Dataset:
         problems=problems,
         info={"meshes": sum((root / str(frame.get("mesh_path"))).is_file() for frame in frames)},
     )
+
+
+def expression_misfit(dataset: Dataset, model: HeadModel) -> float | None:
+    """How badly a FLAME explains the meshes by the expressions; 0 is perfectly, about 1 and more not at all.
+
+    Compares two frames whose expressions differ most, over the vertices that follow neither jaw nor eyes.
+
+    Returns:
+        The misfit relative to the motion, or None where there are no meshes of that model's topology.
+    """
+    first = dataset.views[0]
+    other = max(dataset.views, key=lambda view: float(np.square(view.expression - first.expression).sum()))
+    before, after = (_mesh(dataset.root / "meshes" / f"{view.image.stem}.obj") for view in (first, other))
+    if before is None or after is None or not len(before) == len(after) == len(model):
+        return None
+    moved = after - before
+    count = min(len(first.expression), len(model.expression_basis))
+    change = (other.expression - first.expression)[:count]
+    told = np.tensordot(change, model.expression_basis[:count], 1)
+    upper = model.skin_weights[:, JOINTS.index("neck")] > 0.99
+    size = np.linalg.norm(moved[upper])
+    return float(np.linalg.norm((moved - told)[upper]) / size) if size > 0 else None
+
+
+def _mesh(path: Path) -> np.ndarray | None:
+    """(V, 3) the vertices of an .obj."""
+    try:
+        if not path.is_file() or path.stat().st_size > 20_000_000:
+            return None
+        lines = [line.split()[1:4] for line in path.read_text().splitlines() if line.startswith("v ")]
+        return np.array(lines, np.float64).reshape(-1, 3)
+    except (OSError, ValueError):
+        return None
 
 
 def _view(root: Path, frame: Mapping[str, Any], number: int) -> tuple[View, np.ndarray]:
