@@ -24,7 +24,7 @@ from headsplat.track.footage import Footage, open_footage
 from headsplat.track.ledger import Ledger
 from headsplat.track.points import FacePoints, face_points
 from headsplat.track.solver import Fit, Pose
-from headsplat.track.stages import Progress, cut_out, fit_film, follow_film
+from headsplat.track.stages import Followed, Progress, cut_out, fit_film, follow_film
 from headsplat.track.window import Window, choose_window
 
 UNSURE = 0.3
@@ -112,7 +112,7 @@ def track_recording(
     covers = cut_out(footage, followed, landmarks, window, root, ledger, report)
     errors = landmark_errors(points, fit, landmarks, centre).mean(1)
     confidence = _confidence(fit, landmarks / window.scale, errors, covers, scores) * present
-    dataset = _describe(root, footage, followed.first, window, fit, landmarks, confidence)
+    dataset = _describe(root, footage, followed, window, fit, landmarks, confidence)
     write_index(dataset)
     ledger.close()
     report("Done", 1.0)
@@ -174,7 +174,7 @@ def _confidence(
 def _describe(
     root: Path,
     footage: Footage,
-    first: int,
+    followed: Followed,
     window: Window,
     fit: Fit,
     landmarks: np.ndarray,
@@ -188,7 +188,9 @@ def _describe(
     shape = np.zeros(len(model.shape_basis), np.float32)
     shape[: len(fit.shape)] = fit.shape
     joints = model.with_shape(shape).joints
-    stance = take_stance(fit.poses, joints, list(model.joint_names), footage.fps)
+    shoulders = followed.shoulders.copy()
+    shoulders[:, :4] = window.points(shoulders[:, :4].reshape(-1, 2, 2)).reshape(-1, 4)
+    stance = take_stance(fit, joints, list(model.joint_names), footage.fps, shoulders)
     K = intrinsics(fit.focal, window.size, window.size)
     camera = Camera(stance.viewmat.astype(np.float32), K, window.size, window.size)
     T_world_camera = np.linalg.inv(stance.viewmat)
@@ -225,7 +227,7 @@ def _describe(
         val=(),
         test=test,
         fps=footage.fps,
-        info={"source": footage.digest, "first_frame": first, "crop": window.affine.tolist()},
+        info={"source": footage.digest, "first_frame": followed.first, "crop": window.affine.tolist()},
     )
 
 

@@ -37,6 +37,7 @@ class Followed:
         landmarks: (T, 478, 2) pixels of the film; gaps are filled.
         present: (T,) bool, where the face was found and did not jump.
         scores: (T,) how sure the box detector is of a face, 0..1.
+        shoulders: (T, 5) see `headsplat.track.shoulders`; NaN in frames where nobody looked or none are seen.
         shots: first frame and frame after the last of each shot in the film.
         shot: which of them this is, from 1.
     """
@@ -45,6 +46,7 @@ class Followed:
     landmarks: np.ndarray
     present: np.ndarray
     scores: np.ndarray
+    shoulders: np.ndarray
     shots: tuple[tuple[int, int], ...]
     shot: int
 
@@ -71,8 +73,9 @@ def follow_film(
         ledger.save("followed", 0)
     if not done:
         raise HeadsplatError(f"{footage.path.name} holds no frame; record it again.")
-    points, present, scores, changes = (
-        np.concatenate([block[name] for block in done]) for name in ("points", "present", "scores", "changes")
+    points, present, scores, shoulders, changes = (
+        np.concatenate([block[name] for block in done])
+        for name in ("points", "present", "scores", "shoulders", "changes")
     )
     shots = find_shots(changes, footage.fps)
     if shot is not None and not 1 <= shot <= len(shots):
@@ -87,7 +90,15 @@ def follow_film(
         )
     filled = fill_gaps(points[start:end].astype(np.float64), present)
     present = present & ~glitches(filled, present)
-    return Followed(start, fill_gaps(filled, present), present, scores[start:end], tuple(shots), number + 1)
+    return Followed(
+        first=start,
+        landmarks=fill_gaps(filled, present),
+        present=present,
+        scores=scores[start:end],
+        shoulders=shoulders[start:end],
+        shots=tuple(shots),
+        shot=number + 1,
+    )
 
 
 def _follow(
@@ -100,17 +111,24 @@ def _follow(
     """The blocks that are not done yet."""
     from headsplat.track.detect import face_score
     from headsplat.track.follow import Follower, Whereabouts
+    from headsplat.track.shoulders import RATE, ShoulderFinder
 
-    follower, seen_before = Follower(face), None
+    follower, finder, seen_before = Follower(face), ShoulderFinder(), None
+    every = max(1, round(footage.fps / RATE))
     if done:
         last = done[-1]
         seen_before = last["glimpse"]
         follower.state = Whereabouts(last["last"] if last["seen"] else None, tuple(last["box"].tolist()))
     for number, frames in in_blocks(footage, len(done)):
         follower.forget()
-        found, scores, changes = [], [], []
+        finder.forget()
+        found, scores, shoulders, changes = [], [], [], []
         for frame in frames:
             points, seen = follower.look(frame), glimpse(frame)
+            if points is None or len(found) % every:
+                shoulders.append(np.full(5, np.nan))
+            else:
+                shoulders.append(finder.look(frame, points))
             found.append(np.zeros((lm.COUNT, 2)) if points is None else points)
             scores.append(np.nan if points is None else face_score(frame, points))
             changes.append(0.0 if seen_before is None else change(seen, seen_before))
@@ -122,6 +140,7 @@ def _follow(
             "points": np.array(found, np.float32),
             "present": np.isfinite(scores),
             "scores": np.nan_to_num(scores),
+            "shoulders": np.array(shoulders),
             "changes": np.array(changes),
             "glimpse": np.array(seen_before),
             "seen": np.array(last is not None),
