@@ -70,7 +70,7 @@ def test_identity_is_nearer_than_the_mean_face(turned: list[tuple[Painted, Fit]]
     [
         ({"jawOpen": 0.8}, 0.35),
         ({"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}, 0.35),
-        ({"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9}, 0.3),
+        ({"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9}, 0.45),
         ({"mouthPucker": 0.9}, 0.3),
         ({"browInnerUp": 0.9, "browOuterUpLeft": 0.7, "browOuterUpRight": 0.7}, 0.3),
     ],
