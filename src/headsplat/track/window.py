@@ -12,7 +12,7 @@ _SIDE = 2.8
 """Side of the window over the height of the face, for a head that keeps still."""
 _ABOVE, _BELOW, _BESIDE = 1.15, 1.35, 1.15
 """What the window must hold around the middle of the face, over the height of the face."""
-_HEAD_ABOVE, _HEAD_BELOW, _HEAD_BESIDE = 1.0, 0.8, 0.65
+_HEAD_ABOVE, _HEAD_BELOW, _HEAD_BESIDE = 1.05, 0.75, 0.65
 """The same for the head alone; only for it does the window reach beyond the picture."""
 
 
@@ -95,7 +95,8 @@ def choose_window(landmarks: np.ndarray, width: int, height: int, size: int = 51
     head = np.ptp(seen, axis=0).max()
     side = round(min(wanted, max(min(width, height), head)))
     middle = (low + high) / 2
-    corner = np.round(middle - side / 2).astype(int)
+    corner = np.clip(middle - side / 2, np.minimum(seen[1] - side, seen[0]), seen[0])
+    corner = np.round(corner).astype(int)
     room = np.array([width, height]) - side
     # Inside the picture where it is large enough, else centred on it.
     corner = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), room // 2)
