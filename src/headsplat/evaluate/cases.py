@@ -83,6 +83,11 @@ class Manifest:
     cases: tuple[Case, ...]
     skipped: dict[str, str]
 
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all it says: two runs of one manifest judge the same pictures in the same way."""
+        return content_key(MANIFEST_VERSION, asdict(self))
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
         with writing(path) as temporary:

@@ -42,12 +42,14 @@ class Run:
         manifest: what was evaluated.
         methods: as written by the user, in that order.
         results: one JSON object per case and method, in the order of the manifest, methods innermost.
+        code: SHA-256 of the code that tracked and judged.
     """
 
     folder: Path
     manifest: Manifest
     methods: tuple[str, ...]
     results: tuple[dict[str, Any], ...]
+    code: str
 
 
 def evaluate(
@@ -150,13 +152,13 @@ def load_run(folder: Path) -> Run:
     """
     try:
         described = json.loads((folder / "run.json").read_text())
-        keys = described["results"]
+        keys, code = described["results"], str(described["code"])
         results = tuple(json.loads(_result_path(folder, key).read_text()) for key in keys)
     except (OSError, KeyError, ValueError) as error:
         raise HeadsplatError(
             f"{folder} holds no finished evaluation; let `headsplat evaluate` finish it."
         ) from error
-    return Run(folder, Manifest.load(folder / "manifest.json"), tuple(described["methods"]), results)
+    return Run(folder, Manifest.load(folder / "manifest.json"), tuple(described["methods"]), results, code)
 
 
 def scores_only(run: Run) -> list[dict[str, Any]]:

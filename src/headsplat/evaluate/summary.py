@@ -24,9 +24,10 @@ class Cell:
 
 
 def columns(run: Run) -> list[Metric]:
-    """The metrics that at least one picture has, and those that miss only their network."""
+    """The metrics that at least one picture has, then those that miss only their network."""
     present = {name for r in run.results for t in r["targets"] for name in t["scores"]}
-    return [m for m in METRICS if m.name in present or m.name in ("lpips", "csim")]
+    absent = [m for m in METRICS if m.name in ("lpips", "csim") and m.name not in present]
+    return [m for m in METRICS if m.name in present] + absent
 
 
 def case_score(result: dict[str, Any], metric: str) -> float | None:
@@ -97,17 +98,30 @@ def shared(run: Run) -> Run | None:
 
 def wins(run: Run, method: str, other: str, metric: Metric) -> tuple[int, int] | None:
     """In how many cases a method beats another, of those that both have; None if there are none."""
-    pairs = []
-    for case in run.manifest.cases:
-        scores = [
-            case_score(r, metric.name)
-            for name in (method, other)
-            for r in run.results
-            if r["case"] == case.name and r["method"] == name
-        ]
-        if len(scores) == 2 and scores[0] is not None and scores[1] is not None:
-            pairs.append(scores[0] > scores[1] if metric.more_is_better else scores[0] < scores[1])
+    sign = 1 if metric.more_is_better else -1
+    pairs = [sign * (own - theirs) > 0 for _, own, theirs in _pairs(run, method, other, metric.name)]
     return (sum(pairs), len(pairs)) if pairs else None
+
+
+def defeats(run: Run, method: str, other: str, metric: Metric) -> list[tuple[float, str, float, float]]:
+    """Cases in which a method is worse than another: by how much, the case, its own figure, the other's."""
+    sign = 1 if metric.more_is_better else -1
+    found = []
+    for case, own, theirs in _pairs(run, method, other, metric.name):
+        if sign * (theirs - own) > 0:
+            found.append((sign * (theirs - own), case, own, theirs))
+    return sorted(found, reverse=True)
+
+
+def _pairs(run: Run, method: str, other: str, metric: str) -> list[tuple[str, float, float]]:
+    """Case and the figures of two methods, where both have one."""
+    scores: dict[str, dict[str, float]] = {}
+    for result in run.results:
+        if result["method"] in (method, other):
+            score = case_score(result, metric)
+            if score is not None:
+                scores.setdefault(result["case"], {})[result["method"]] = score
+    return [(case, s[method], s[other]) for case, s in scores.items() if len(s) == 2]
 
 
 def by_yaw(run: Run, method: str, metric: str) -> list[tuple[str, Cell]]:
