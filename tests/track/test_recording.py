@@ -18,8 +18,10 @@ from painted_head import paint
 from headsplat.data.datasets.native import read_native
 from headsplat.data.image import write_image
 from headsplat.data.video import VideoWriter
+from headsplat.drive import read_motion
 from headsplat.errors import HeadsplatError
 from headsplat.head.free import load_free_head
+from headsplat.motion import head_turn
 from headsplat.track.recording import UNSURE, Options, Summary, track_recording
 
 pytest.importorskip("mediapipe")
@@ -101,6 +103,17 @@ def test_head_turns_and_the_bust_hardly(made: tuple[Path, Summary]) -> None:
     bust = np.array([np.arctan2(v.T_world_root[0, 2], v.T_world_root[2, 2]) for v in dataset.views])
     assert np.corrcoef(truth, head)[0, 1] > 0.97
     assert np.ptp(bust) < 0.6 * np.ptp(head)
+
+
+def test_a_recording_drives_an_avatar(made: tuple[Path, Summary]) -> None:
+    motion = read_motion(str(made[0]))
+    assert len(motion) == FRAMES and motion.fps == pytest.approx(25)
+    truth = np.array([_yaw(t) for t in range(FRAMES)])
+    jaw = motion.weights[:, motion.expressions.index("jawOpen")]
+    assert jaw.max() > jaw.min() + 0.2
+    assert motion.root is not None
+    bust = np.arctan2(motion.root[:, 0, 2], motion.root[:, 2, 2])
+    assert np.corrcoef(truth, head_turn(motion)[:, 1] + bust)[0, 1] > 0.95
 
 
 def test_stopped_anywhere_it_ends_the_same(film: Path, made: tuple[Path, Summary], tmp_path: Path) -> None:
