@@ -127,7 +127,18 @@ def test_methods_are_read() -> None:
     assert method.name == "lift" and dict(method.options) == {"refine": 0, "gaussians": "20k"}
     assert Method.parse(str(method)) == method
     assert str(Method.parse("copy")) == "copy"
-    for wrong in ("lift:steps=3", "lift:refine=many", "copy:refine=0", "lift:refine"):
+    driven = Method.parse("lift:drive=picture,gaussians=5k")
+    assert (driven.drive, dict(driven.making)) == ("picture", {"gaussians": "5k"})
+    assert method.drive == "points"
+    assert Method.parse("a:file=x/{clip}.avatar").file("file", "ann") == Path("x/ann.avatar")
+    for wrong in (
+        "lift:drive=mind",
+        "copy:file=x",
+        "lift:steps=3",
+        "lift:refine=many",
+        "copy:refine=0",
+        "lift:refine",
+    ):
         with pytest.raises(HeadsplatError):
             Method.parse(wrong)
 

@@ -21,13 +21,14 @@ from headsplat.camera import Camera
 from headsplat.data.image import write_image
 from headsplat.errors import HeadsplatError
 from headsplat.evaluate import command, summary
-from headsplat.evaluate.cases import Manifest
+from headsplat.evaluate.cases import Case, Manifest
 from headsplat.evaluate.judge import METRICS
 from headsplat.evaluate.networks import Networks
-from headsplat.evaluate.predict import Method
+from headsplat.evaluate.predict import Method, prepare
 from headsplat.evaluate.protocols import build
 from headsplat.evaluate.report import markdown, write_report
 from headsplat.evaluate.runner import Run, evaluate, load_run, scores_only
+from headsplat.evaluate.trial import set_up
 from headsplat.evaluate.truth import draw, random_person
 from synthetic import make_avatar
 
@@ -230,6 +231,38 @@ def ends_soon(session: int) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def test_several_sources_share_one_identity(manifest: Manifest, photos: Path, tmp_path: Path) -> None:
+    first, second = manifest.cases[0].sources[0], manifest.cases[1].sources[0]
+    case = Case("ann from 2", "fewshot", (first, second), (second,))
+    given: list[tuple[str, Any]] = []
+
+    def note(frames: Any, name: str, **options: Any) -> Avatar:
+        given.append((name, frames))
+        return make_avatar(60, seed=2)
+
+    methods = [Method.parse("lift:refine=0"), Method.parse("egg")]
+    run = evaluate(Manifest("fewshot", (case,), {}), photos, methods, tmp_path / "run", note, NETWORKS)
+    assert all(r["failed"] is None for r in run.results)
+    (_, several), (_, one) = given
+    assert [frame.source for frame in several] == [first.sha256, second.sha256]
+    np.testing.assert_array_equal(several[0].shape, several[1].shape)
+    # Methods for one photo are given the first, and the target is fitted to the same person.
+    assert one is several[0]
+
+
+def test_a_fit_to_the_picture_needs_the_same_person(manifest: Manifest, photos: Path, tmp_path: Path) -> None:
+    case = manifest.cases[0]
+    for protocol, fits in (("stills", True), ("cross", False)):
+        stage = set_up(replace(case, protocol=protocol), photos, tmp_path)
+        assert [target.goal.to_fit for target in stage.targets] == [fits]
+    fitted = prepare(Method.parse("egg:drive=picture"), stage.sources, make_egg, {})
+    pointed = prepare(Method.parse("egg"), stage.sources, make_egg, {})
+    goal = stage.targets[0].goal
+    drawn = [predictor.draw(goal) for predictor in (fitted, pointed)]
+    assert drawn[0] is not None and drawn[1] is not None
+    np.testing.assert_array_equal(drawn[0].image, drawn[1].image)
 
 
 def test_a_folder_keeps_to_its_data(run: Run, photos: Path) -> None:
