@@ -12,6 +12,7 @@ from headsplat.avatar import Avatar, SparseOffsets
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians, quat_multiply, quat_to_axis_angle
 from headsplat.motion import Motion, select
+from headsplat.networks import baker
 from headsplat.playback import portrait_camera
 from headsplat.raster import rasterize
 from headsplat.takes import take
@@ -67,7 +68,7 @@ def bake(
     network's.
 
     Args:
-        avatar: with a deformer and without a refiner.
+        avatar: with a deformer; or with a refiner whose method can distil it, which then does all of this.
         motion: what to fit to and to judge by, such as that of the training recording; default the built-in
             takes.
         yaws: degrees from which colours are looked at; those that depend on the view become their mean.
@@ -80,6 +81,9 @@ def bake(
         HeadsplatError: there is nothing to bake, or a refiner, which no rig can replace.
     """
     if avatar.refiner is not None:
+        distil = baker(avatar.refiner)
+        if distil is not None:
+            return distil(avatar, motion, progress)
         raise HeadsplatError(
             f"This avatar's pictures are painted by a network ({avatar.refiner.kind}), which Gaussians "
             "cannot replace; only avatars whose network moves Gaussians can be baked."

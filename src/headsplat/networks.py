@@ -2,7 +2,7 @@
 
 An avatar file names the kind of its network and never code. The code of a kind is a method's module `play`,
 imported when the first frame needs it: `deformer(network)` and `refiner(network)` check the tensors and
-return the function that runs per frame.
+return the function that runs per frame; `bake(avatar, motion, progress)`, if there is one, does without.
 """
 
 from __future__ import annotations
@@ -84,6 +84,11 @@ def refine(network: Network, image: np.ndarray, alpha: np.ndarray) -> np.ndarray
         HeadsplatError: the network's tensors or settings are not what its kind needs.
     """
     return _prepared(network, "refiner")(image, alpha)
+
+
+def baker(network: Network) -> Callable[..., Any] | None:
+    """How avatars with this kind of refiner become rigs, where the method knows: see `headsplat.bake`."""
+    return getattr(import_module(_HOMES[network.kind]), "bake", None) if known(network.kind) else None
 
 
 _runners: WeakKeyDictionary[Network, dict[str, Callable[..., Any]]] = WeakKeyDictionary()

@@ -11,8 +11,11 @@ from torch.nn import functional as F
 
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians
+from headsplat.methods.gagavatar.bake import bake
 from headsplat.nets.styleunet import StyleUNet, StyleUNetConfig
 from headsplat.networks import Deformer, Network, Refiner
+
+__all__ = ["bake", "deformer", "refiner"]
 
 FAINTEST = 1e-3
 """Coverage under which a colour cannot be told from the black behind it."""
