@@ -85,7 +85,17 @@ def test_tensors_larger_than_their_content_are_refused(tmp_path: Path, model: He
 
 @pytest.mark.parametrize(
     "name",
-    ["../../etc/passwd", "/etc/passwd", "images/../../../x.png", "C:\\x.png", "..\\..\\x.png", "a\0b", "", 7],
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "images/../../../x.png",
+        "C:\\x.png",
+        "..\\..\\x.png",
+        "a\0b",
+        "",
+        7,
+        "../../" + "x" * 5000,
+    ],
 )
 def test_paths_that_leave_the_folder_are_left_out(tmp_path: Path, model: HeadModel, name: object) -> None:
     folder = tmp_path / "deep/recording"
@@ -158,6 +168,32 @@ def test_json_that_is_no_index_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(HeadsplatError):
         read_json(path)
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1", "0", "null", '"x"', "[]", "{}", "NaN", "1e300", "true"])
+def test_numbers_that_cannot_be(tmp_path: Path, model: HeadModel, value: str) -> None:
+    for layout, names in {
+        "vhap": ("fl_x", "w", "cx", "timestep_index", "camera_index", "transform_matrix"),
+        "insta": ("w", "fl_x", "transform_matrix"),
+        "nerfblendshape": ("w", "fx", "img_id", "exp_ori"),
+        "imavatar": ("intrinsics", "pose", "world_mat", "shape_params"),
+        "adnerf": ("focal_len", "img_id"),
+        "nersemble old": ("width", "intrinsics", "world_2_cam"),
+    }.items():
+        folder = tmp_path / layout
+        MAKERS[layout](folder, model)
+        index = next(p for p in sorted(folder.glob("*.json")) if p.name != "transforms_test.json")
+        good = index.read_text()
+        for name in names:
+            content = json.loads(good)
+            places = [p for p in (content, *content.get("frames", [])[1:2]) if name in p] or [content]
+            for place in places:
+                place[name] = "HERE"
+            index.write_text(json.dumps(content).replace('"HERE"', value))
+            try:
+                describe(dataset := read_dataset(folder), examine(dataset))
+            except HeadsplatError as error:
+                assert "\n" not in str(error)
 
 
 def test_links_and_pipes(tmp_path: Path, model: HeadModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +27,9 @@ def camera_of(T_camera_world: np.ndarray, K: np.ndarray, width: float, height: f
 
     Entries under 1e-8 become 0: they are the rounding of an inversion, and would differ after the next one.
     """
-    viewmat = np.where(np.abs(T_camera_world) < 1e-8, 0, T_camera_world).astype(np.float32)
-    return Camera(viewmat, K.astype(np.float32), int(width), int(height))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite then is found later
+        viewmat = np.where(np.abs(T_camera_world) < 1e-8, 0, T_camera_world).astype(np.float32)
+        return Camera(viewmat, K.astype(np.float32), int(width), int(height))
 
 
 def invert(T: np.ndarray) -> np.ndarray:
@@ -43,12 +45,17 @@ def intrinsics(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file; also answers for names that no file can have."""
+    return os.path.isfile(path)
+
+
 def picture(path: Path) -> Path:
     """The picture that is meant: `path` itself, or the one that differs in its suffix if only that exists."""
-    if path.is_file():
+    if is_there(path):
         return path
     stem = path.with_suffix("") if path.suffix in _SUFFIXES else path
-    found = (candidate for s in _SUFFIXES if (candidate := stem.with_name(stem.name + s)).is_file())
+    found = (candidate for s in _SUFFIXES if is_there(candidate := stem.with_name(stem.name + s)))
     return next(found, path if path.suffix else path.with_name(path.name + ".png"))
 
 
@@ -56,7 +63,7 @@ def picture_in(root: Path, folders: Sequence[str], stem: str) -> Path | None:
     """The first picture called `stem` in one of the folders of `root`."""
     for folder in folders:
         path = picture(root / folder / stem)
-        if path.is_file():
+        if is_there(path):
             return path
     return None
 
@@ -66,7 +73,7 @@ def picture_size(path: Path) -> tuple[int, int] | None:
     from PIL import Image
 
     try:
-        if not path.is_file():
+        if not is_there(path):
             return None
         with Image.open(path) as image:
             return image.size
@@ -146,7 +153,9 @@ def assemble(
         HeadsplatError: no view can be used.
     """
     problems = problems or Problems()
-    views = list(views)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite then is found below
+        views = [_as_float32(view) for view in views]
+        shape = np.asarray(shape, np.float32).reshape(-1)
     usable: dict[tuple[int, int], int] = {}
     for number, view in enumerate(views):
         wrong = _fault(view, len(expressions), len(joints))
@@ -167,7 +176,7 @@ def assemble(
             said.append(f"{whole - len(moments)} of {whole} moments are missing; the rest is numbered anew.")
     renumbered = {moment: i for i, moment in enumerate(moments)}
     order = [usable[place] for place in sorted(usable)]
-    kept = tuple(_as_float32(views[i], renumbered[views[i].timestep]) for i in order)
+    kept = tuple(replace(views[i], timestep=renumbered[views[i].timestep]) for i in order)
     position = {old: new for new, old in enumerate(order)}
     chosen = splits if splits is not None else {"train": range(len(views))}
     parts = {
@@ -176,12 +185,12 @@ def assemble(
     }
     if not np.isfinite(shape).all():
         said.append("The shape of the head is not made of finite numbers; the average head is taken.")
-        shape = np.zeros(len(shape))
+        shape = np.zeros_like(shape)
     return Dataset(
         root=root,
         layout=layout,
         head=head,
-        shape=np.asarray(shape, np.float32).reshape(-1),
+        shape=shape,
         expressions=tuple(expressions),
         joints=tuple(joints),
         views=kept,
@@ -226,10 +235,9 @@ def _name(view: View, root: Path) -> str:
         return view.image.name
 
 
-def _as_float32(view: View, timestep: int) -> View:
+def _as_float32(view: View) -> View:
     return replace(
         view,
-        timestep=timestep,
         expression=np.asarray(view.expression, np.float32),
         rotations=np.asarray(view.rotations, np.float32),
         T_world_root=np.asarray(view.T_world_root, np.float32),

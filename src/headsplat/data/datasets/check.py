@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from headsplat.data.dataset import Dataset
-from headsplat.data.datasets.assemble import Problems
+from headsplat.data.datasets.assemble import Problems, is_there
 from headsplat.data.datasets.insta import expression_misfit
 from headsplat.data.datasets.pixels import inspect
 from headsplat.head.flame import load_flame
@@ -124,7 +124,7 @@ def _files(dataset: Dataset, progress: Callable[[str, float], None]) -> list[str
         name, size = _short(view.image, dataset), (view.camera.width, view.camera.height)
         found = inspect(view.image)
         if found is None:
-            problems.add("is broken" if view.image.is_file() else "is missing", name)
+            problems.add("is broken" if is_there(view.image) else "is missing", name)
         elif found[0] != size:
             problems.add(
                 f"has {found[0][0]} x {found[0][1]} pixels but its camera {size[0]} x {size[1]}", name
@@ -134,7 +134,7 @@ def _files(dataset: Dataset, progress: Callable[[str, float], None]) -> list[str
             continue
         matte, name = inspect(view.mask), _short(view.mask, dataset)
         if matte is None:
-            problems.add(f"is a matte that is {'broken' if view.mask.is_file() else 'missing'}", name)
+            problems.add(f"is a matte that is {'broken' if is_there(view.mask) else 'missing'}", name)
         elif found is not None and matte[0] != found[0]:
             problems.add("is a matte of another size than its picture", name)
     said = problems.sentences()

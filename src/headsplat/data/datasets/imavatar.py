@@ -17,6 +17,7 @@ from headsplat.data.datasets.assemble import (
     camera_of,
     index_json,
     intrinsics,
+    is_there,
     picture,
     picture_size,
 )
@@ -101,7 +102,7 @@ def _view(
     mask = picture(image.parent.parent / "mask" / image.with_suffix(".png").name)
     return View(
         image=image,
-        mask=mask if mask.is_file() else None,
+        mask=mask if is_there(mask) else None,
         camera=camera_of(GL_TO_CV @ T_camera_world, intrinsics(-fx, fy, cx, cy), width, height),
         timestep=number,
         camera_index=0,

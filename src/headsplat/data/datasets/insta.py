@@ -17,6 +17,7 @@ from headsplat.data.datasets.assemble import (
     index_json,
     intrinsics,
     invert,
+    is_there,
     picture,
 )
 from headsplat.data.datasets.checkpoints import flame_of
@@ -71,7 +72,7 @@ def read_insta(folder: str | os.PathLike[str]) -> Dataset:
         splits=_splits(root, names),
         notes=notes,
         problems=problems,
-        info={"meshes": sum((root / str(frame.get("mesh_path"))).is_file() for frame in frames)},
+        info={"meshes": sum(is_there(root / str(frame.get("mesh_path"))) for frame in frames)},
     )
 
 
@@ -116,7 +117,7 @@ def _view(root: Path, frame: Mapping[str, Any], number: int) -> tuple[View, np.n
                    float(frame.get("cy", height / 2)))  # fmt: skip
     expression, rotations, shape = np.zeros(EXPRESSIONS), np.zeros((len(JOINTS), 3)), np.zeros(0)
     tracked = root / "checkpoint" / f"{image.stem}.frame"
-    if tracked.is_file():
+    if is_there(tracked):
         found = flame_of(read_checkpoint(tracked))
         expression, rotations, shape = found.expression, found.rotations, found.shape
     elif frame.get("exp_path"):

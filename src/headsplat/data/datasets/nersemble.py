@@ -50,10 +50,10 @@ def read_cameras(path: str | os.PathLike[str]) -> dict[str, Camera]:
         K = numbers(content["intrinsics"], (3, 3))
         width, height = float(content.get("width") or WIDTH), float(content.get("height") or HEIGHT)
         matrices = {str(serial): numbers(matrix, (4, 4)) for serial, matrix in content["world_2_cam"].items()}
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        order = sorted(matrices, key=lambda s: (SERIALS.index(s) if s in SERIALS else len(SERIALS), s))
+        return {serial: camera_of(matrices[serial], K, width, height) for serial in order}
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise HeadsplatError(f"{path} is no calibration of NeRSemble; copy it again.") from error
-    order = sorted(matrices, key=lambda s: (SERIALS.index(s) if s in SERIALS else len(SERIALS), s))
-    return {serial: camera_of(matrices[serial], K, width, height) for serial in order}
 
 
 def read_nersemble(folder: str | os.PathLike[str]) -> Dataset:

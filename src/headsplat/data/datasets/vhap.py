@@ -18,6 +18,7 @@ from headsplat.data.datasets.assemble import (
     index_json,
     intrinsics,
     invert,
+    is_there,
     picture,
 )
 from headsplat.data.datasets.flame_pose import (
@@ -221,7 +222,7 @@ def _view(
         mask = inside(root, frame["fg_mask_path"], root.absolute().parent)
     else:
         beside = picture(image.parent.parent / "fg_masks" / image.with_suffix(".png").name)
-        mask = beside if beside.is_file() else None
+        mask = beside if is_there(beside) else None
     K, width, height = _intrinsics(frame, rig)
     pose = numbers(frame["transform_matrix"], (4, 4))
     rotations = np.stack([values["rotation"], values["neck_pose"], values["jaw_pose"],
