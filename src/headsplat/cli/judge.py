@@ -60,9 +60,10 @@ def evaluate(
     Args:
         what: a protocol; truth draws painted heads for novel; report joins finished runs.
         runs: folders of finished runs (report).
-        data: folder with photos, clips or views.
+        data: folder with photos, clips, tracked recordings or views.
         output: folder of the run; default build/evaluate/PROTOCOL. For report the name without suffix.
-        method: such as copy warp lift lift:refine=0,gaussians=20k lam:weights=model.safetensors.
+        method: such as copy warp lift lift:drive=picture lift:refine=0,gaussians=20k
+            lam:weights=model.safetensors gaussianhead:file=runs/{clip}/head.avatar.
         weights: checkpoint for methods that need one and name none.
         manifest: repeat the cases of this manifest.json.
         limit: at most so many people or clips, evenly spread; 0 for all.
@@ -93,7 +94,7 @@ def evaluate(
             data,
             output,
             reconstruct,
-            methods=method or command.DEFAULT_METHODS,
+            methods=method,
             weights=weights,
             manifest=manifest,
             limit=limit,

@@ -18,7 +18,13 @@ from headsplat.evaluate.runner import Run, evaluate, load_run
 from headsplat.evaluate.summary import facts
 from headsplat.evaluate.truth import write_truth
 
-DEFAULT_METHODS = ("copy", "warp", "warp-fit", "lift:refine=0", "lift")
+_USUAL = ("copy", "warp", "warp-fit", "lift:refine=0", "lift")
+_FITTED = "lift:drive=picture"
+
+
+def default_methods(protocol: str) -> tuple[str, ...]:
+    """What is evaluated unless methods are named; a fit to the target's picture where there is a true one."""
+    return _USUAL if protocol in ("cross", "novel") else (*_USUAL, _FITTED)
 
 
 def run_protocol(
@@ -27,7 +33,7 @@ def run_protocol(
     folder: Path,
     make: Maker,
     *,
-    methods: Sequence[str] = DEFAULT_METHODS,
+    methods: Sequence[str] = (),
     weights: Path | None = None,
     manifest: Path | None = None,
     limit: int = 0,
@@ -43,7 +49,7 @@ def run_protocol(
         data: folder with the data.
         folder: of the run.
         make: `headsplat.reconstruct.reconstruct`.
-        methods: as `Method.parse` reads them.
+        methods: as `Method.parse` reads them; none = `default_methods`.
         weights: checkpoint for the methods that need one and name none.
         manifest: repeat this manifest instead of looking for cases.
         limit: at most so many people or clips.
@@ -60,9 +66,9 @@ def run_protocol(
     """
     if workers < 0:
         raise HeadsplatError(f"{workers} workers make no sense; give 0 (half of the cores) or more.")
-    parsed = [Method.parse(text) for text in methods]
-    if len(set(parsed)) < len(parsed) or not parsed:
-        raise HeadsplatError("Give each method once, and at least one.")
+    parsed = [Method.parse(text) for text in methods or default_methods(protocol)]
+    if len(set(parsed)) < len(parsed):
+        raise HeadsplatError("Give each method once.")
     if weights is not None:
         own = [m.name in (*BASELINES, "lift") or {"weights", "file"} & dict(m.options).keys() for m in parsed]
         added = [replace(m, options=(*m.options, ("weights", str(weights)))) for m in parsed]
@@ -104,4 +110,4 @@ def as_json(run: Run) -> dict[str, Any]:
     return facts(run) | {"run": str(run.folder)}
 
 
-__all__ = ["DEFAULT_METHODS", "as_json", "report_runs", "run_protocol", "write_truth"]
+__all__ = ["as_json", "default_methods", "report_runs", "run_protocol", "write_truth"]
