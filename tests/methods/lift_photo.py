@@ -13,12 +13,16 @@ SKIN, HAIR, SHIRT, LIPS = (0.80, 0.62, 0.52), (0.22, 0.14, 0.08), (0.25, 0.40, 0
 SIZE = 256
 
 
-def painted_frame(hair: bool, turn: float = 0.0) -> Frame:
+PATCH = (0.20, 0.60, 0.30)
+
+
+def painted_frame(hair: bool, turn: float = 0.0, *, patch: bool = False) -> Frame:
     """A square frame of the template head, SIZE pixels wide.
 
     Args:
         hair: paint a cap of streaky hair 12 mm thick over the scalp, or none.
         turn: yaw of the head in radians, positive to its left.
+        patch: paint the side of the left cheek green, where a photo from in front hardly shows it.
     """
     model = load_free_head()
     rotations = np.zeros((len(model.joint_names), 3), np.float32)
@@ -36,6 +40,9 @@ def painted_frame(hair: bool, turn: float = 0.0) -> Frame:
         (np.abs(template[:, 0]) < 0.026) & (np.abs(template[:, 1] + 0.022) < 0.008) & (template[:, 2] > 0.09)
     )
     colours[lips] = LIPS
+    if patch:
+        side = (template[:, 0] > 0.045) & (np.abs(template[:, 1] + 0.005) < 0.03) & (template[:, 2] > 0.015)
+        colours[side & (template[:, 2] < 0.062)] = PATCH
     vertices = posed.copy()
     if hair:
         scalp = (template[:, 1] > 0.02) & (template[:, 2] < 0.087 * (template[:, 1] - 0.02) / 0.08) & ~body

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from headsplat.avatar import Avatar
+from headsplat.camera import Camera
 from headsplat.clip import Frame
 from headsplat.gaussians import Gaussians, quat_to_matrix
 from headsplat.head.free import load_free_head
@@ -33,6 +34,7 @@ from headsplat.raster import rasterize
 
 GREY = 0.38
 """Background over which a fit is measured."""
+_INTRINSICS = ((0, 0), (1, 1), (0, 2), (1, 2))
 MORE_STEPS = 0.6
 """Refinement steps for each photo after the first, as a share of those for the first."""
 
@@ -84,6 +86,7 @@ def reconstruct(
         avatar = _refined(avatar, frames, surface, loose, config)
     tell(1.0)
     info: dict[str, Any] = measure_fit(avatar, frames[0])
+    info["poses"] = [note_pose(frame) for frame in frames]
     if len(frames) > 1:
         info["photos"] = len(frames)
         info["photo_psnr"] = [round(measure_fit(avatar, frame)["source_psnr"], 2) for frame in frames]
@@ -123,6 +126,39 @@ def photo_pose(avatar: Avatar, frame: Frame) -> Gaussians:
     """The avatar's Gaussians in the photo's expression and pose."""
     rotations = dict(zip(avatar.joints, frame.rotations, strict=True))
     return avatar.animate(frame.expression, rotations, frame.T_world_root)
+
+
+def note_pose(frame: Frame) -> dict[str, Any]:
+    """What it takes to draw the avatar as in a photo, as plain numbers for `info`; see `read_pose`."""
+    camera = frame.camera
+    viewmat = camera.viewmat @ frame.T_world_root
+    return {
+        "viewmat": [round(float(value), 5) for value in viewmat[:3].ravel()],
+        "K": [round(float(camera.K[i, j]), 3) for i, j in _INTRINSICS],
+        "size": [camera.width, camera.height],
+        "expression": [round(float(value), 3) for value in frame.expression],
+        "rotations": [round(float(value), 4) for value in frame.rotations.ravel()],
+    }
+
+
+def read_pose(avatar: Avatar, note: Any) -> tuple[Gaussians, Camera] | None:
+    """The avatar's Gaussians and the camera of a photo by its `note_pose`; None if that is damaged."""
+    try:
+        viewmat, K = np.eye(4, dtype=np.float32), np.eye(3, dtype=np.float32)
+        viewmat[:3] = np.array(note["viewmat"], np.float32).reshape(3, 4)
+        K[tuple(zip(*_INTRINSICS, strict=True))] = np.array(note["K"], np.float32)
+        width, height = (int(value) for value in note["size"])
+        expression = np.array(note["expression"], np.float32)
+        rotations = np.array(note["rotations"], np.float32).reshape(len(avatar.joints), 3)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    sound = all(np.isfinite(value).all() for value in (viewmat, K, expression, rotations))
+    if not (sound and expression.shape == (len(avatar.expressions),) and 0 < K[0, 0] and K[1, 1] > 0):
+        return None
+    if not (16 <= width <= 4096 and 16 <= height <= 4096):
+        return None
+    posed = avatar.animate(expression, dict(zip(avatar.joints, rotations, strict=True)))
+    return posed, Camera(viewmat, K, width, height)
 
 
 def measure_fit(avatar: Avatar, frame: Frame) -> dict[str, float]:

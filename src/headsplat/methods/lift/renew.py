@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from scipy.spatial import KDTree
 
 from headsplat.avatar import Avatar
-from headsplat.camera import Camera
 from headsplat.clip import Frame
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians, quat_to_matrix
@@ -18,7 +18,9 @@ from headsplat.methods.lift.model import (
     apply_changes,
     learnable,
     measure_fit,
+    note_pose,
     photo_pose,
+    read_pose,
 )
 from headsplat.methods.lift.numeric import fill_polygon, inside, look_up, nearest_index, smoothstep
 from headsplat.methods.lift.refine import Freedom, Shot, picture_share, refine
@@ -30,6 +32,10 @@ LEAST_SEEN = 0.5
 """Of an old photo's picture, how well seen a place must have been to be held on to."""
 ALIKE = 0.35
 """Colours further apart than this (RGB distance) belong to different things: hair before a cheek, a hand."""
+NEAR = 7
+"""Neighbours over which new colours are evened out; refinement sharpens them again."""
+MOST_POSES = 16
+"""Of photos whose poses an avatar keeps."""
 _SIDES = (0.0, 18.0, -18.0)
 _SIZE = 512
 
@@ -81,7 +87,8 @@ def renew(
     recoloured, seen = _with_seen_colours(avatar, shots)
     tell(0.1)
     shots = [replace(s, posed=replace(s.posed, features=recoloured.gaussians.features)) for s in shots]
-    held = [replace(m, posed=recoloured.gaussians) for m in memories[: max(1, len(shots))]]
+    held = [replace(m, posed=replace(m.posed, features=recoloured.gaussians.features)) for m in memories]
+    held = held[: len(shots)]
     turns = [shot for pair in zip(shots, _repeat(held, len(shots)), strict=True) for shot in pair]
     rounds = round(steps * (1 + MORE_STEPS * (len(turns) - 1)))
     changes = refine(turns, _freedom(avatar, seen), rounds, seed)
@@ -96,7 +103,8 @@ def renew(
         "psnr_after": [round(value, 2) for value in after],
     }
     tell(1.0)
-    return replace(better, seen=seen, info={**avatar.info, "refined": info})
+    poses = [*(avatar.info.get("poses") or []), *map(note_pose, frames)][-MOST_POSES:]
+    return replace(better, seen=seen, info={**avatar.info, "refined": info, "poses": poses})
 
 
 def _repeat(shots: list[Shot], count: int) -> list[Shot]:
@@ -131,15 +139,19 @@ def _bare(frame: Frame) -> np.ndarray:
 
 def _memories(avatar: Avatar) -> list[Shot]:
     """Pictures of the avatar as it is, from where its photos saw it, to be learned where they did."""
+    notes = avatar.info.get("poses")
+    known = [read_pose(avatar, note) for note in notes] if isinstance(notes, list) else []
+    poses = [pose for pose in known if pose is not None] or [
+        (avatar.gaussians, portrait_camera(avatar, np.radians(yaw), size=_SIZE)) for yaw in _SIDES
+    ]
     out = []
-    for yaw in _SIDES:
-        camera: Camera = portrait_camera(avatar, np.radians(yaw), size=_SIZE)
-        drawn = rasterize(avatar.gaussians, camera, background=0.0, depth=False)
-        marked = replace(avatar.gaussians, features=np.repeat(avatar.seen[:, None], 3, 1).astype(np.float32))
+    for posed, camera in poses:
+        drawn = rasterize(posed, camera, background=0.0, depth=False)
+        marked = replace(posed, features=np.repeat(avatar.seen[:, None], 3, 1).astype(np.float32))
         seen = rasterize(marked, camera, background=0.0, depth=False).image[..., 0]
         colours = drawn.image / np.maximum(drawn.alpha, 1e-3)[..., None]
         learn = smoothstep(seen / np.maximum(drawn.alpha, 1e-3), LEAST_SEEN, 0.9) * (drawn.alpha > 0.02)
-        out.append(Shot(avatar.gaussians, camera, np.clip(colours, 0, 1), drawn.alpha, learn))
+        out.append(Shot(posed, camera, np.clip(colours, 0, 1), drawn.alpha, learn))
     return out
 
 
@@ -173,7 +185,10 @@ def _with_seen_colours(avatar: Avatar, shots: Sequence[Shot]) -> tuple[Avatar, n
         total, mixed = total + steep, mixed + steep[:, None] * look.colours
         best = np.maximum(best, look.weight)
     share = ((1 - avatar.seen) * best)[:, None]
-    colours = colours * (1 - share) + share * mixed / np.maximum(total, 1e-9)[:, None]
+    change = share * (mixed / np.maximum(total, 1e-9)[:, None] - colours)
+    # Single Gaussians that differ from all around them are errors: of a pixel, or of a strand in front.
+    near = KDTree(avatar.gaussians.means).query(avatar.gaussians.means, k=NEAR)[1]
+    colours = colours + change[near].mean(1)
     g = avatar.gaussians
     new = Gaussians(g.means, g.quats, g.scales, g.opacities, np.clip(colours, 0, 1).astype(np.float32))
     return replace(avatar, gaussians=new), np.maximum(avatar.seen, 0.9 * best).astype(np.float32)
@@ -192,7 +207,7 @@ def _freedom(avatar: Avatar, seen: np.ndarray) -> Freedom:
     trust = np.clip(seen, 0.08, 1)
     return Freedom(
         colour=(1 - blink) * trust,
-        shape=np.clip(1 - 0.9 * blink, 0, 1) * np.clip(0.25 + trust, 0, 1),
+        shape=np.clip(1 - 0.9 * blink, 0, 1) * trust,
         stay=np.full(len(avatar), 0.02) + 0.2 * blink,
         reach=1 - 0.94 * blink,
     )
