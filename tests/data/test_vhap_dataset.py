@@ -16,6 +16,7 @@ from recordings import FRAMES, HEIGHT, WIDTH
 
 from headsplat.data.dataset import Dataset
 from headsplat.data.datasets import read_dataset
+from headsplat.data.datasets.native import write_index
 from headsplat.data.datasets.vhap import default_splits
 from headsplat.data.datasets.vhap_write import write_union, write_vhap
 from headsplat.errors import HeadsplatError
@@ -282,3 +283,25 @@ def test_unions_that_cannot_be_are_refused(tmp_path: Path, model: HeadModel) -> 
         with pytest.raises(HeadsplatError):
             write_union(tmp_path / "UNION", sequences, test=test)
     assert not (tmp_path / "UNION").exists()
+
+
+def test_our_own_recording_is_converted_if_flame_was_fitted_to_it(tmp_path: Path, model: HeadModel) -> None:
+    recordings.vhap(tmp_path / "given", model, vertices=None)
+    fitted = read_dataset(tmp_path / "given")
+    joints = ("root", "neck", "head", "jaw", "left_eye", "right_eye")
+    views = tuple(replace(v, expression=np.zeros(2), rotations=np.zeros((6, 3))) for v in fitted.views)
+    ours = replace(
+        fitted, layout="headsplat", head="free", expressions=("a", "b"), joints=joints, views=views
+    )
+    write_index(ours)
+    recording = read_dataset(tmp_path / "given")
+    assert recording.layout == "headsplat" and recording.head == "free"
+    write_vhap(recording, tmp_path / "out")
+    again = read_dataset(tmp_path / "out")
+    assert again.layout == "vhap" and (again.train, again.test) == (fitted.train, fitted.test)
+    for a, b in zip(fitted.views, again.views, strict=True):
+        np.testing.assert_array_equal(a.expression, b.expression)
+        np.testing.assert_allclose(a.T_camera_head, b.T_camera_head, atol=1e-6)
+    shutil.rmtree(tmp_path / "given/flame_param")
+    with pytest.raises(HeadsplatError, match="--flame"):
+        write_vhap(read_dataset(tmp_path / "given"), tmp_path / "other")
