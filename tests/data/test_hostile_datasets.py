@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from test_field_datasets import MAKERS
 
 from headsplat.data.datasets import read_dataset
 from headsplat.data.datasets.check import describe, examine
+from headsplat.data.datasets.native import write_index
 from headsplat.data.datasets.untrusted import inside, read_json, read_npz
 from headsplat.errors import HeadsplatError
 from headsplat.head.model import HeadModel
@@ -145,8 +147,32 @@ def test_arrays_that_promise_too_much_are_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(HeadsplatError, match="gigabyte"):
         read_npz(path)
-    np.savez(path, expr=np.array([Runs(tmp_path / "executed")], object), rotation=np.zeros(3))
-    assert set(read_npz(path)) == {"rotation"} and not (tmp_path / "executed").exists()
+    np.savez(path, expr=np.array([Runs(tmp_path / "executed")], object), rotation=np.zeros(3), neck="a")
+    assert (
+        set(read_npz(path)) == {"rotation"}
+        and set(read_npz(path, text=True)) == {"rotation", "neck"}
+        and not (tmp_path / "executed").exists()
+    )
+
+
+def test_our_own_recordings_are_read_as_carefully(tmp_path: Path, model: HeadModel) -> None:
+    recordings.vhap(tmp_path, model)
+    dataset = replace(read_dataset(tmp_path), layout="headsplat")
+    write_index(dataset)
+    path = tmp_path / "head_param/00001.npz"
+    good = dict(np.load(path))
+    for shape in ((1 << 40,), (100, 1 << 40)):
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("expression.npy", npy(shape, bytes(12)))
+        with pytest.raises(HeadsplatError, match="00001"):
+            read_dataset(tmp_path)
+    np.savez(path, **{**good, "expression": np.array(["a"] * 100)})
+    with pytest.raises(HeadsplatError, match="00001"):
+        read_dataset(tmp_path)
+    np.savez(path, **good)
+    (tmp_path / "images").rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+    (tmp_path / "images").symlink_to(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+    assert examine(read_dataset(tmp_path)) == []
 
 
 def test_json_that_is_no_index_is_refused(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def read_cap4d(
         HeadsplatError: no frame can be used; the reason is said.
     """
     root, model, problems = Path(folder), open_flame(flame), Problems()
-    arrays = read_npz(root / "fit.npz")
+    arrays = read_npz(root / "fit.npz", text=True)
     try:
         cameras = _cameras(arrays)
         rot, tra = numbers(arrays["rot"], (-1, 3)), numbers(arrays["tra"], (-1, 3))

@@ -15,7 +15,6 @@ camera to world with OpenGL axes.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ import numpy as np
 
 from headsplat.camera import Camera
 from headsplat.data.dataset import Dataset, View
+from headsplat.data.datasets.assemble import is_rigid
+from headsplat.data.datasets.untrusted import inside, read_npz
 from headsplat.errors import HeadsplatError
 from headsplat.files import writing
 
@@ -242,13 +243,13 @@ def _view(folder: Path, frame: dict[str, Any], expressions: int, joints: int) ->
             [[frame["fl_x"], 0, frame["cx"]], [0, frame["fl_y"], frame["cy"]], [0, 0, 1]], np.float64
         )
         pose = np.array(frame["transform_matrix"], np.float64)
-        image = _inside(folder, frame["file_path"])
-        mask = _inside(folder, frame["fg_mask_path"]) if "fg_mask_path" in frame else None
-        parameters = _inside(folder, frame["head_param_path"])
+        image = inside(folder, frame["file_path"])
+        mask = inside(folder, frame["fg_mask_path"]) if "fg_mask_path" in frame else None
+        parameters = inside(folder, frame["head_param_path"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise HeadsplatError(f"{source} has a damaged frame ({error}); track the video again.") from error
     sizes = 0 < width <= _MOST_PIXELS and 0 < height <= _MOST_PIXELS and timestep >= 0 and index >= 0
-    if not (sizes and np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and _is_rigid(pose)):
+    if not (sizes and np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and is_rigid(pose, 1e-3)):
         raise HeadsplatError(f"{source} has an impossible camera at frame {timestep}; track the video again.")
     viewmat = np.linalg.inv(pose @ _GL).astype(np.float32)
     shapes = {
@@ -278,12 +279,12 @@ def _read_parameters(
     path: Path, shapes: dict[str, tuple[int, ...]], optional: dict[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
     """The named float arrays of an .npz with exactly these shapes, all finite."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            wanted = {**shapes, **{name: s for name, s in optional.items() if name in file}}
-            values = {name: np.asarray(file[name], np.float32) for name in wanted}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise HeadsplatError(f"{path} is missing or damaged ({error}); track the video again.") from error
+    arrays = read_npz(path)
+    wanted = {**shapes, **{name: shape for name, shape in optional.items() if name in arrays}}
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise HeadsplatError(f"{path} is damaged (it lacks {', '.join(missing)}); track the video again.")
+    values = {name: np.asarray(arrays[name], np.float32) for name in wanted}
     for name, shape in wanted.items():
         if values[name].shape != shape or not np.isfinite(values[name]).all():
             raise HeadsplatError(
@@ -291,21 +292,3 @@ def _read_parameters(
                 "track the video again."
             )
     return values
-
-
-def _inside(folder: Path, name: Any) -> Path:
-    """The path of a file that the recording names, which must lie inside its folder."""
-    if not isinstance(name, str) or not name:
-        raise ValueError("a path is missing")
-    path = folder / name
-    if Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{name} lies outside the folder")
-    return path
-
-
-def _is_rigid(pose: np.ndarray) -> bool:
-    if pose.shape != (4, 4) or not np.isfinite(pose).all():
-        return False
-    turn = pose[:3, :3]
-    unit = np.abs(turn @ turn.T - np.eye(3)).max() < 1e-3 and np.linalg.det(turn) > 0
-    return bool(unit and np.allclose(pose[3], [0, 0, 0, 1]))

@@ -38,8 +38,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of numbers and of text in an .npz; those of objects are left out.
+def read_npz(path: Path, *, text: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of numbers in an .npz, and those of text if wanted; those of objects are left out.
 
     A header that promises more than its entry holds ends the reading before anything is allocated.
 
@@ -53,7 +53,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             if sum(entry.file_size for entry in entries) > LARGEST_NPZ:
                 raise HeadsplatError(f"{path} would unpack to more than a gigabyte; it is no tracked frame.")
             for entry in entries:
-                value = _read_npy(file.read(entry))
+                value = _read_npy(file.read(entry), "US" if text else "")
                 if value is not None:
                     arrays[entry.filename.removesuffix(".npy")] = value
     except _DAMAGE as error:
@@ -156,15 +156,15 @@ def _bytes(path: Path, largest: int) -> bytes:
         raise HeadsplatError(f"Cannot read {path} ({_reason(error)}); check the folder.") from error
 
 
-def _read_npy(data: bytes) -> np.ndarray | None:
-    """The array, or None if its elements are objects."""
+def _read_npy(data: bytes, more: str) -> np.ndarray | None:
+    """The array, or None if its elements are neither numbers nor of one of the kinds in `more`."""
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise ValueError("an unknown version of .npy")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(stream)
-    if dtype.kind not in NUMBERS and dtype.kind not in "US":
+    if dtype.kind not in NUMBERS and dtype.kind not in more:
         return None
     count = int(np.prod(shape, dtype=object)) if shape else 1
     body = data[stream.tell() :]
