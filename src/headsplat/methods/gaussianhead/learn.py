@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from headsplat.methods.gaussianhead.model import GaussianHead, initial_points, p
 from headsplat.methods.gaussianhead.pictures import Pictures, Sample, spread
 from headsplat.methods.gaussianhead.riemannian import RiemannianAdam
 from headsplat.methods.gaussianhead.scene import Scene, scene_of, start_of
-from headsplat.raster import Render, rasterize
+from headsplat.raster import THREE_DGS, Render, rasterize
 
 PRESETS = {"small": small, "paper": paper, "released": released}
 RESET_OPACITY = 0.01
@@ -158,7 +159,9 @@ class Learner:
             drawn = torch.randn(condition.shape, generator=self.generator).to(condition)
             condition = condition + noise * drawn
         cloud = self.world(sample, condition)
-        return cloud, rasterize(cloud, sample.camera, background=grey, depth=depth)
+        # The blur of 3DGS is in pixels. On a reduced picture it would hide gaps that show at full size.
+        rules = replace(THREE_DGS, eps2d=THREE_DGS.eps2d * sample.reduced**2)
+        return cloud, rasterize(cloud, sample.camera, background=grey, depth=depth, rules=rules)
 
     def world(self, sample: Sample, condition: Tensor | None = None) -> Gaussians:
         """The Gaussians in a sample's pose, metres; `condition` other than the sample's own."""

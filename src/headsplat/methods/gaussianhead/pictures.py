@@ -33,6 +33,7 @@ class Sample:
         eye: (3,) the camera in the space of the skull, units of the scene.
         transforms: (J, 4, 4) `T_world_rest`.
         turns: (J, 4) their quaternions.
+        reduced: size of the picture over that of the recording's.
     """
 
     camera: Camera
@@ -43,6 +44,7 @@ class Sample:
     eye: Tensor
     transforms: Tensor
     turns: Tensor
+    reduced: float
 
     def over(self, background: float) -> Tensor:
         """(H, W, 3) the picture over a grey."""
@@ -73,7 +75,8 @@ class Pictures:
         condition = bones.condition(view.expression, transforms)
         rest = (condition, view.expression, eye, transforms, turns)
         tensors = (torch.from_numpy(np.asarray(a, np.float32)).to(self.device) for a in rest)
-        return Sample(camera, values[..., :3], values[..., 3], *tensors)
+        reduced = camera.height / view.camera.height
+        return Sample(camera, values[..., :3], values[..., 3], *tensors, reduced=reduced)
 
     def _load(self, number: int, view: View) -> tuple[np.ndarray, Camera]:
         image, alpha = self.scene.dataset.load(view)
