@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from headsplat.head.free import load_free_head
+from headsplat.head.subdivide import subdivide
 from headsplat.nets.vit import VitConfig, vit_l14_registers
 
 
@@ -33,11 +35,13 @@ class LamConfig:
         point_features: number of points that have a learned vector of their own, added to their token: all
             points of the head model, or 0. With it a network fits few people sooner.
         initial_opacity: of every Gaussian before training; faint ones make for a careful, slow start.
+        initial_scale: standard deviation of every Gaussian before training, metres.
         max_offset: how far a Gaussian may leave its point along each axis, metres.
         max_scale: largest standard deviation of a Gaussian, metres.
         queries: "points": one token per point. "triplane": learned tokens of three planes; each point takes
             its features from where it projects to (Table 4, Tri.).
         plane_size: side of each of the three planes, tokens.
+        painted_tokens: with painted features, how many evenly chosen points carry them at most.
         context: "tokens": points see all image tokens. "painted": they see only the image features found
             where the points of the tracked head project to (Table 4, Paint).
         space: "canonical": all heads are made neutral and facing forwards. "posed": in the pose and with the
@@ -65,10 +69,12 @@ class LamConfig:
     octaves: int = 8
     point_features: int = 0
     initial_opacity: float = 0.1
+    initial_scale: float = math.exp(-5)
     max_offset: float = 0.1
     max_scale: float = 0.01
     queries: Literal["points", "triplane"] = "points"
     plane_size: int = 32
+    painted_tokens: int = 1024
     context: Literal["tokens", "painted"] = "tokens"
     space: Literal["canonical", "posed"] = "canonical"
     pose_correctives: bool = False
@@ -128,23 +134,29 @@ def paper() -> LamConfig:
     )
 
 
-def small() -> LamConfig:
-    """A LAM that a CPU can train from nothing: 4.5 M parameters, one Gaussian per vertex of the free head."""
+def small(subdivisions: int = 0) -> LamConfig:
+    """A LAM that a CPU can train from nothing on few people: 1.6 M parameters, on the bundled free head.
+
+    One Gaussian per point: 6,727, or 26,450 and 104,920 with one and two subdivisions.
+    """
     return LamConfig(
-        encoder=VitConfig(width=192, depth=6, heads=3, patch=14, grid=18, registers=4),
-        taps=(1, 3, 4, 5),
-        image_size=252,
-        fused_width=192,
-        width=128,
+        encoder=VitConfig(width=128, depth=4, heads=4, patch=14, grid=12, registers=4),
+        taps=(0, 1, 2, 3),
+        image_size=168,
+        fused_width=128,
+        width=64,
         heads=4,
         layers=2,
-        trunk=128,
-        subdivisions=0,
+        trunk=0,
+        subdivisions=subdivisions,
         head="free",
         attention="image",
         octaves=10,
         initial_opacity=0.7,
-        point_features=len(load_free_head()),
+        initial_scale=0.0067 / 2**subdivisions,
+        plane_size=48,
+        point_features=len(subdivide(load_free_head(), subdivisions).template),
+        rotate_gaussians=True,
     )
 
 

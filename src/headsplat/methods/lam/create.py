@@ -17,10 +17,10 @@ from headsplat.gaussians import Gaussians
 from headsplat.head.free import load_free_head
 from headsplat.head.model import HeadModel
 from headsplat.head.normals import vertex_normals
-from headsplat.methods.lam.model import Prediction
+from headsplat.methods.lam.model import Lam, Prediction
 from headsplat.methods.lam.preprocess import head_square, source_image
 from headsplat.methods.lam.rig import Rig
-from headsplat.methods.lam.train import Source, pose_of, predict
+from headsplat.methods.lam.train import Source, predict, source_of
 from headsplat.methods.lam.weights import load_lam
 from headsplat.raster import rasterize
 
@@ -73,27 +73,51 @@ def reconstruct(
         }
     else:
         head, info = load_free_head(), {}
-        image, shape = source_image(frame, config.image_size), frame.shape
     rig = Rig.of(head, config).to(device)
     if config.point_features not in (0, len(rig.template)):
         raise HeadsplatError(
             f"{weights} was trained on a head of {config.point_features:,} points, and this one has "
             f"{len(rig.template):,}; train it again."
         )
-    free = config.head == "free"
-    source = Source(
-        image=torch.from_numpy(image).permute(2, 0, 1).to(device),
-        betas=torch.from_numpy(shape).to(device),
-        pose=pose_of([frame], device) if free else rig.rest(),
-        camera=frame.camera if free else _in_front(head),
-    )
-    with torch.inference_mode():
-        prediction = predict(model.to(device), rig, source)
-        posed = rig.pose_points(prediction.means[0], source.betas, source.pose)[0]
-    seen = seen_share(_numpy(posed), rig.head.faces, source.camera, frame.alpha if free else None)
-    avatar = create_avatar(rig, prediction, shape, seen=seen, source=frame.source)
-    avatar.info.update(weights=Path(weights).name, **info, **(measure_fit(avatar, frame) if free else {}))
+    if config.head == "free":
+        avatar = avatar_of(model.to(device), rig, frame, device=device)
+    else:
+        source = Source(
+            image=torch.from_numpy(image).permute(2, 0, 1),
+            betas=torch.from_numpy(shape.copy()),
+            pose=rig.rest(),
+            camera=_in_front(head),
+        )
+        avatar = _bake(model.to(device), rig, source, None, frame.source, device)
+    avatar.info.update(weights=Path(weights).name, **info)
     return avatar
+
+
+def avatar_of(model: Lam, rig: Rig, frame: Frame, *, device: str = "cpu") -> Avatar:
+    """The avatar of a picture that was tracked with the head of the rig.
+
+    Args:
+        model: on the device, in evaluation mode.
+        rig: on the device.
+        frame: the picture.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The avatar; `info` says how well it repaints its picture.
+    """
+    source = source_of(frame, model.config)
+    avatar = _bake(model, rig, source, frame.alpha, frame.source, device)
+    avatar.info.update(measure_fit(avatar, frame))
+    return avatar
+
+
+def _bake(model: Lam, rig: Rig, source: Source, alpha: np.ndarray | None, digest: str, device: str) -> Avatar:
+    source = source.to(device)
+    with torch.inference_mode():
+        prediction = predict(model, rig, source)
+        posed = rig.pose_points(prediction.means[0], source.betas, source.pose)[0]
+    seen = seen_share(_numpy(posed), rig.head.faces, source.camera, alpha)
+    return create_avatar(rig, prediction, _numpy(source.betas), seen=seen, source=digest)
 
 
 def measure_fit(avatar: Avatar, frame: Frame) -> dict[str, float]:

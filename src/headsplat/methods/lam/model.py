@@ -79,7 +79,9 @@ class Lam(nn.Module):
         if self.config.context == "painted":
             if painted_at is None:
                 raise ValueError("a model with painted features needs to know where the points project to")
-            tokens = _paint(tokens, painted_at)
+            # Neighbours see nearly the same: a choice of points serves, as TransHuman groups its body's.
+            step = -(-painted_at.shape[1] // self.config.painted_tokens)
+            tokens = _paint(tokens, painted_at[:, ::step])
         if self.config.queries == "points":
             queries = self.pcl_embed(points)
             if self.config.point_features:
@@ -226,7 +228,7 @@ class _OutputLayers(nn.Module):
             nn.init.zeros_(layers[name].weight)
             nn.init.zeros_(layers[name].bias)
         odds = config.initial_opacity / (1 - config.initial_opacity)
-        nn.init.constant_(layers["scaling"].bias, -5.0)
+        nn.init.constant_(layers["scaling"].bias, math.log(config.initial_scale))
         nn.init.constant_(layers["opacity"].bias, math.log(odds))
         nn.init.zeros_(layers["rotation"].bias)
         nn.init.ones_(layers["rotation"].bias[:1])

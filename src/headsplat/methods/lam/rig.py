@@ -137,6 +137,13 @@ class Rig:
         back = torch.linalg.solve(blended[..., :3], (means - blended[..., 3])[..., None])[..., 0]
         return back - self._offsets(pose)
 
+    def unturn(self, quats: Tensor, betas: Tensor, pose: Pose) -> Tensor:
+        """Undo the turning of (1, N, 4) Gaussians posed in one frame; as they are if none is turned."""
+        if not self.config.rotate_gaussians:
+            return quats
+        turns = _blend_quats(self.transforms(betas, pose), self.skin_weights)
+        return _quat_multiply(turns * turns.new_tensor([1, -1, -1, -1]), quats)
+
     def gaussians(self, prediction: Prediction, betas: Tensor, pose: Pose, index: int = 0) -> list[Gaussians]:
         """The Gaussians of one image of a prediction in each of F poses.
 

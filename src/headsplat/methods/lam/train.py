@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,10 +32,12 @@ class TrainConfig:
         offset: weight of the offset penalty (lambda 4).
         free_offset: offsets up to this length cost nothing, metres (epsilon of equation 9).
         wrinkles: weight of the mean size of expression-dependent colours.
+        corrections: weight of the mean square of corrections of tracked poses.
         frames: frames per sample, the source among them (N_f).
         learning_rate: at its peak.
-        point_rate: factor on the learning rate of the points' own features, where there are such.
+        point_rate: factor on the learning rate of learned queries: the points' own features, the planes.
         warmup: steps until the peak.
+        betas: of AdamW: how slowly its means of the gradient and of its square forget.
         weight_decay: of AdamW.
         clip_gradients: longest gradient, over all parameters.
         backgrounds: grey levels behind the person, one drawn per sample.
@@ -47,10 +49,12 @@ class TrainConfig:
     offset: float = 0.1
     free_offset: float = 0.0
     wrinkles: float = 0.01
+    corrections: float = 0.1
     frames: int = 8
     learning_rate: float = 4e-4
     point_rate: float = 10.0
     warmup: int = 3000
+    betas: tuple[float, ...] = (0.9, 0.95)
     weight_decay: float = 0.05
     clip_gradients: float = 1.0
     backgrounds: tuple[float, ...] = (0.0, 0.5, 1.0)
@@ -72,6 +76,11 @@ class Source:
     pose: Pose
     camera: Camera
 
+    def to(self, device: torch.device | str) -> Source:
+        """The same with its tensors on another device."""
+        pose = Pose(*(part.to(device) for part in self.pose))
+        return replace(self, image=self.image.to(device), betas=self.betas.to(device), pose=pose)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -92,6 +101,11 @@ class Target:
     pose: Pose
     cameras: tuple[Camera, ...]
     background: float
+
+    def to(self, device: torch.device | str) -> Target:
+        """The same with its tensors on another device."""
+        moved = {name: getattr(self, name).to(device) for name in ("images", "alphas", "valid")}
+        return replace(self, pose=Pose(*(part.to(device) for part in self.pose)), **moved)
 
 
 def source_of(frame: Frame, config: LamConfig, background: float = 1.0) -> Source:
@@ -123,16 +137,6 @@ def pose_of(frames: Sequence[Frame], device: str = "cpu") -> Pose:
     return Pose(*(torch.from_numpy(np.stack(part).astype(np.float32)).to(device) for part in parts))
 
 
-def draw_sample(
-    frames: Sequence[Frame], config: LamConfig, settings: TrainConfig, rng: np.random.Generator
-) -> tuple[Source, Target]:
-    """Some frames of one person at random, the first of them the source of the head, all of them targets."""
-    count = min(settings.frames, len(frames))
-    chosen = [frames[i] for i in rng.choice(len(frames), count, replace=False)]
-    background = float(rng.choice(settings.backgrounds))
-    return source_of(chosen[0], config, background), target_of(chosen, background)
-
-
 def predict(model: Lam, rig: Rig, source: Source) -> Prediction:
     """Neutral Gaussians of one person, whatever space the network works in; batch of one."""
     config = model.config
@@ -146,7 +150,8 @@ def predict(model: Lam, rig: Rig, source: Source) -> Prediction:
     prediction = model(source.image[None], points, painted_at)
     if config.space == "posed":
         means = rig.unpose_points(prediction.means, betas, source.pose)
-        prediction = prediction._replace(means=means)
+        quats = rig.unturn(prediction.quats, betas, source.pose)
+        prediction = prediction._replace(means=means, quats=quats)
     return prediction
 
 
@@ -186,15 +191,15 @@ def total_loss(parts: dict[str, Tensor], settings: TrainConfig) -> Tensor:
 
 
 def optimizer_of(model: Lam, settings: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW on what is not frozen; norms, biases and the points' own features do not decay."""
+    """AdamW on what is not frozen; norms, biases and learned queries (of points or planes) do not decay."""
     free = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    own = [free.pop("point_features")] if "point_features" in free else []
+    own = [free.pop(name) for name in ("point_features", "planes") if name in free]
     groups = [
         {"params": [p for p in free.values() if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in free.values() if p.ndim < 2], "weight_decay": 0.0},
         {"params": own, "weight_decay": 0.0, "factor": settings.point_rate},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95))
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.betas[0], settings.betas[1]))
 
 
 def learning_rate(step: int, steps: int, settings: TrainConfig) -> float:
@@ -205,45 +210,47 @@ def learning_rate(step: int, steps: int, settings: TrainConfig) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
-def train(
+def train_step(
     model: Lam,
     rig: Rig,
-    draw: Callable[[int], tuple[Source, Target]],
-    steps: int,
+    optimizer: torch.optim.Optimizer,
+    sample: tuple[Source, Target],
+    rate: float,
     settings: TrainConfig,
-    perceptual: losses.Perceptual | None = None,
+    perceptual: losses.Perceptual,
     precision: torch.dtype = torch.float32,
-) -> Iterator[dict[str, float]]:
-    """Train in place, one sample per step.
+    corrections: Tensor | None = None,
+) -> dict[str, float]:
+    """One step of optimisation, in place.
 
     Args:
         model: on the rig's device.
-        rig: of the head model that the samples were tracked with.
-        draw: step number to sample.
-        steps: how many; the learning rate ends at zero.
+        rig: of the head model that the sample was tracked with.
+        optimizer: from `optimizer_of`.
+        sample: what to reconstruct from, and what it should look like.
+        rate: of learning, from `learning_rate`.
         settings: of loss and optimiser.
-        perceptual: default the substitute that needs no weights.
+        perceptual: what tells pictures apart as eyes do.
         precision: of the network's arithmetic; posing, drawing and the loss stay in float32.
+        corrections: mean square of what was added to the sample's poses, if they are learned too.
 
-    Yields:
-        After each step, the terms of the loss, `psnr`, and `step`.
+    Returns:
+        `loss`, its terms before weighting, and `psnr`.
     """
-    perceptual = perceptual or losses.perceptual()
-    optimizer = optimizer_of(model, settings)
-    model.train()
-    for step in range(steps):
-        source, target = draw(step)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, settings) * group.get("factor", 1.0)
-        with torch.autocast(rig.template.device.type, precision, enabled=precision != torch.float32):
-            prediction = predict(model, rig, source)
-        parts = loss_parts(rig, prediction, source.betas, target, settings, perceptual)
-        optimizer.zero_grad(set_to_none=True)
-        total_loss(parts, settings).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_gradients)
-        optimizer.step()
-        yield {"step": step, **{name: value.item() for name, value in parts.items()}}
-    model.eval()
+    source, target = sample
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("factor", 1.0)
+    with torch.autocast(rig.template.device.type, precision, enabled=precision != torch.float32):
+        prediction = predict(model, rig, source)
+    parts = loss_parts(rig, prediction, source.betas, target, settings, perceptual)
+    if corrections is not None:
+        parts["corrections"] = corrections
+    loss = total_loss(parts, settings)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_gradients)
+    optimizer.step()
+    return {"loss": loss.item(), **{name: value.item() for name, value in parts.items()}}
 
 
 def _draw(cloud: Gaussians, camera: Camera, background: float) -> tuple[Tensor, Tensor]:
