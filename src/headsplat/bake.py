@@ -24,6 +24,8 @@ TRUST = 0.5
 SAMPLES, HELD = 60, 24
 """Poses of a motion that are fitted to, and that are kept for judging."""
 GREY = 0.38
+_STIR = 0.1
+"""Largest weight of a pose under which its face counts as resting."""
 _SIZE = 256
 _YAWS = (0.0, 25.0, -25.0)
 
@@ -137,14 +139,16 @@ def bake(
 
 
 def _poses(avatar: Avatar, motion: Motion | None) -> list[dict[str, Any]]:
-    """Poses spread over a motion, or over the built-in takes."""
+    """Poses spread over a motion, or over the built-in takes; those at rest say nothing and are left out."""
     motions = [take(name) for name in ("speak", "range", "hello")] if motion is None else [motion]
-    motions = [select(m, avatar.expressions, avatar.joints)[0] for m in motions]
-    total = sum(len(m) for m in motions)
-    wanted = min(total, SAMPLES + HELD)
-    at = np.unique(np.linspace(0, total - 1, wanted).astype(int))
-    poses = [(m, i) for m in motions for i in range(len(m))]
-    return [poses[i][0].pose(poses[i][1]) for i in at]
+    out = []
+    for own in motions:
+        own = select(own, avatar.expressions, avatar.joints)[0]
+        moving = np.flatnonzero(own.weights.max(1, initial=0) > _STIR)
+        pool = moving if len(moving) >= 8 else np.arange(len(own))
+        wanted = min(len(pool), (SAMPLES + HELD) // len(motions))
+        out += [own.pose(i) for i in pool[np.unique(np.linspace(0, len(pool) - 1, wanted).astype(int))]]
+    return out
 
 
 def _seen_from(avatar: Avatar, expression: dict[str, float], yaws: Sequence[float]) -> Gaussians:
