@@ -134,8 +134,8 @@ def ours(head: Literal["free", "flame"] = "free") -> GagavatarConfig:
 def small() -> GagavatarConfig:
     """A GAGAvatar that a CPU can train from nothing, with pictures of 256 pixels, on the free head."""
     return GagavatarConfig(
-        encoder=VitConfig(width=96, depth=4, heads=3, patch=14, grid=12),
-        image_size=168,
+        encoder=VitConfig(width=96, depth=4, heads=3, patch=14, grid=16),
+        image_size=224,
         pyramid=(32, 32, 48, 48),
         features=32,
         points=len(load_free_head()),
