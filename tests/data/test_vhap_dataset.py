@@ -155,6 +155,23 @@ def test_pictures_with_their_own_background_come_out_over_white(tmp_path: Path, 
         assert arrays["shape"].shape == (300,) and not arrays["shape"].any()
 
 
+def test_the_same_person_before_any_background(tmp_path: Path, model: HeadModel) -> None:
+    recordings.insta(tmp_path / "insta", model)
+    dataset = read_dataset(tmp_path / "insta")
+    write_vhap(dataset, tmp_path / "out")
+    written = read_dataset(tmp_path / "out")
+    backdrop = np.random.default_rng(0).uniform(size=(HEIGHT, WIDTH, 3)).astype(np.float32)
+    for background in (0.0, 0.5, np.array([0.2, 0.9, 0.4]), backdrop):
+        for a, b in zip(dataset.views, written.views, strict=True):
+            (image, matte), alpha = dataset.load_over(a, background), dataset.load(a)[1][..., None]
+            np.testing.assert_allclose(
+                image, dataset.load(a)[0] * alpha + background * (1 - alpha), atol=1e-6
+            )
+            again, same = written.load_over(b, background)
+            np.testing.assert_allclose(again, image, atol=0.003)
+            np.testing.assert_allclose(same, matte, atol=1e-6)
+
+
 def test_a_turn_about_another_point_needs_flame_and_then_is_the_same(
     tmp_path: Path, model: HeadModel
 ) -> None:

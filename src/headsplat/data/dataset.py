@@ -12,6 +12,9 @@ from headsplat.camera import Camera
 from headsplat.errors import HeadsplatError
 from headsplat.motion import Motion
 
+OVER_WHITE = ("headsplat", "vhap", "union")
+"""Layouts whose pictures lie over white already; those of the others are as photographed."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -100,6 +103,24 @@ class Dataset:
         from headsplat.data.datasets.pixels import load_pixels
 
         return load_pixels(view)
+
+    def load_over(self, view: View, background: Any = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """The pixels of a view with the person before another background, however they are stored.
+
+        Args:
+            view: one of `views`.
+            background: a grey 0..1, a colour (3,), or a picture (H, W, 3).
+
+        Returns:
+            The picture (H, W, 3) and the matte (H, W), float32 0..1.
+
+        Raises:
+            HeadsplatError: a file is missing, broken, or of another size than the camera says.
+        """
+        image, matte = self.load(view)
+        a, behind = matte[..., None], np.asarray(background, np.float32)
+        person = image - (1 - a) if self.layout in OVER_WHITE else image * a
+        return np.clip(person + (1 - a) * behind, 0, 1), matte
 
     def motion(self, fps: float | None = None) -> Motion:
         """What drives an avatar of the same head model as this person moved, by the first camera's views.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headsplat.data.dataset import Dataset, View
+from headsplat.data.dataset import OVER_WHITE, Dataset, View
 from headsplat.data.datasets.assemble import GL_TO_CV, camera_of, index_json
 from headsplat.data.datasets.flame_pose import JOINTS, open_flame, rest_joints, rigid
 from headsplat.data.datasets.vhap import (
@@ -32,7 +32,6 @@ from headsplat.head.model import HeadModel
 SHAPE, EXPRESSIONS = 300, 100
 MOUTH_OPEN = 0.3
 """Jaw rotation of the canonical pose about x, radians."""
-_OVER_WHITE = ("headsplat", "vhap", "union")  # layouts whose pictures lie over white already
 _OFF_CENTRE = 1e-3  # metres
 
 
@@ -270,7 +269,7 @@ def _write_pixels(dataset: Dataset, view: View, image: Path, mask: Path) -> None
     """The picture over white and the matte, byte for byte where they are so already."""
     from headsplat.data.image import write_image
 
-    as_is = dataset.layout in _OVER_WHITE and view.mask is not None
+    as_is = dataset.layout in OVER_WHITE and view.mask is not None
     if as_is and view.image.suffix == ".png" and view.mask is not None and view.mask.suffix == ".png":
         for source, target in ((view.image, image), (view.mask, mask)):
             if not source.is_file():
@@ -278,9 +277,7 @@ def _write_pixels(dataset: Dataset, view: View, image: Path, mask: Path) -> None
             with writing(target) as temporary:
                 shutil.copyfile(source, temporary)
         return
-    pixels, alpha = dataset.load(view)
-    if not as_is:
-        pixels = pixels * alpha[..., None] + 1 - alpha[..., None]
+    pixels, alpha = dataset.load_over(view, 1.0)
     write_image(image, pixels)
     with writing(mask) as temporary:
         from PIL import Image
