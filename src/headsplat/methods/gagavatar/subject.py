@@ -10,15 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headsplat.camera import Camera
-from headsplat.data.dataset import Dataset, View
+from headsplat.data.dataset import OVER_WHITE, Dataset, View
 from headsplat.errors import HeadsplatError
 from headsplat.head.model import HeadModel, ShapedHead
 from headsplat.methods.gagavatar.config import GagavatarConfig
 from headsplat.methods.gagavatar.geometry import in_units
 from headsplat.methods.gagavatar.train import Target
 
-OVER_WHITE = ("headsplat",)
-"""Layouts whose pictures lie over white."""
 UNSURE = 0.3
 """Confidence under which a view is not learned from."""
 

@@ -10,14 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headsplat.camera import Camera
-from headsplat.data.dataset import View
+from headsplat.data.dataset import OVER_WHITE, View
 from headsplat.gaussians import matrix_to_quat
 from headsplat.methods.gaussianhead.scene import Scene
 
 MOST_BYTES = 4_000_000_000
 """Of decoded pictures kept in memory."""
-OVER_WHITE = ("headsplat",)
-"""Layouts whose pictures lie over white, so that what shows the person has to be un-mixed first."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Pictures:
         turns = matrix_quats(transforms)
         condition = bones.condition(view.expression, transforms)
         rest = (condition, view.expression, eye, transforms, turns)
-        tensors = (torch.from_numpy(np.asarray(a, np.float32)).to(self.device) for a in rest)
+        tensors = (torch.from_numpy(np.array(a, np.float32)).to(self.device) for a in rest)
         reduced = camera.height / view.camera.height
         return Sample(camera, values[..., :3], values[..., 3], *tensors, reduced=reduced)
 

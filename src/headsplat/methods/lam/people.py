@@ -11,15 +11,13 @@ import numpy as np
 
 from headsplat.camera import Camera
 from headsplat.clip import Frame
-from headsplat.data.dataset import Dataset
+from headsplat.data.dataset import OVER_WHITE, Dataset
 from headsplat.errors import HeadsplatError
 from headsplat.head.model import HeadModel
 from headsplat.methods.lam.preprocess import resize_area
 
 LEAST_CONFIDENCE = 0.3
 """Views whose parameters are trusted less are not learned from."""
-OVER_WHITE = ("headsplat",)
-"""Layouts whose pictures lie over white, so that what shows the person has to be un-mixed first."""
 HELD_OUT = 0.1
 """Share of a recording that is set aside, its end, where the recording itself sets nothing aside."""
 PHOTOS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic")
