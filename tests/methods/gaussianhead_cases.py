@@ -37,6 +37,7 @@ def tiny(**changes: object) -> GaussianHeadConfig:
         opacity_rate=0.01,
         means_rate=2e-3,
         field_rate=3e-3,
+        least_seen=0.0,
         densify_from=2,
         densify_until=9,
         densify_every=3,

@@ -151,6 +151,10 @@ def test_the_avatar_draws_what_was_learned(trained: Learner, tmp_path: Path) -> 
     assert avatar.deformer is not None and avatar.method == "gaussianhead"
     assert avatar.source == "ab" * 32 and avatar.info["head"]["model"] == "free"
     assert 0 < avatar.seen.mean() < 1, "some of it was never seen"
+    trained.config = replace(trained.config, least_seen=0.05)
+    shown = check_avatar(trained, tmp_path)
+    trained.config = replace(trained.config, least_seen=0.0)
+    assert len(shown) == (avatar.seen > 0.0499).sum() < len(avatar), "what nobody saw is left out"
     smile = avatar.animate({"mouthSmileLeft": 1.0})
     assert np.abs(smile.means - avatar.animate().means).max() > 1e-3
     still = replace(avatar, deformer=None).animate()
@@ -329,7 +333,7 @@ def test_training_from_the_command_line(
 ) -> None:
     from headsplat.cli import main
 
-    small = ("gaussians=200", "layers=2", "width=8", "size=24", "judge_size=24", "densify_from=900")
+    small = ("gaussians=200", "layers=2", "width=8", "size=24", "judge_size=24", "least_seen=0")
     words = ["train", "gaussianhead", "--data", str(recording.root), "-o", str(tmp_path / "run")]
     words += ["--iterations", "3", "--json", "--set", *small]
     for _ in range(2):  # the second finds everything done

@@ -82,6 +82,8 @@ class GaussianHeadConfig:
         prune_opacity: fainter ones go.
         prune_scale: larger ones go, after the first opacity reset.
         opacity_reset: iterations between resets of opacities that are parameters ("direct").
+        least_seen: Gaussians that paint less than so many pixels of any picture learned from are not given
+            to the avatar: what is hidden there has no colour of its own and would show from the side.
         least_confidence: views tracked with less are not learned from.
         hold_out: share of the recording, its end, kept for judging where it sets no test views aside itself.
         judge_size: longer side of the pictures that are judged; 0 keeps them.
@@ -151,6 +153,7 @@ class GaussianHeadConfig:
     prune_opacity: float = 2e-4
     prune_scale: float = 0.026
     opacity_reset: int = 3000
+    least_seen: float = 0.0
     least_confidence: float = 0.3
     hold_out: float = 0.1
     judge_size: int = 512
@@ -266,4 +269,5 @@ def small() -> GaussianHeadConfig:
         most_gaussians=30_000,
         prune_opacity=0.01,
         prune_scale=0.1,
+        least_seen=0.05,
     )

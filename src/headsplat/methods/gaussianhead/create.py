@@ -30,12 +30,13 @@ def create_avatar(learner: Learner) -> Avatar:
     """
     scene, model = learner.scene, learner.model
     model.degree, model.deforming = learner.config.sh_degree, True
-    expressions = scene.dataset.expressions
-    count, half = len(model), scene.half
-    blend = np.zeros((len(expressions), count, 3), np.float32)
+    expressions, half = scene.dataset.expressions, scene.half
+    seen = seen_share(learner)
+    kept = np.flatnonzero(seen >= learner.config.least_seen)
+    kept = kept if len(kept) else np.arange(len(model))
+    blend = np.zeros((len(expressions), len(kept), 3), np.float32)
     if model.blend is not None:
-        blend = _numpy(model.blend).transpose(2, 0, 1) * half
-    network = as_network(learner)
+        blend = _numpy(model.blend)[kept].transpose(2, 0, 1) * half
     with torch.no_grad():
         device = learner.device
         neutral = torch.zeros(len(expressions) + 3 * len(scene.bones.told), device=device)
@@ -43,33 +44,33 @@ def create_avatar(learner: Learner) -> Avatar:
         rest = model(neutral, neutral[: len(expressions)], eye)
     means = _numpy(model.points["means"] if model.blend is not None else rest.means)
     gaussians = Gaussians(
-        means * half + scene.centre,
-        _numpy(rest.quats),
-        _numpy(rest.scales) * half,
-        _numpy(rest.opacities),
-        _numpy(rest.features).clip(0, 1),
+        means[kept] * half + scene.centre,
+        _numpy(rest.quats)[kept],
+        _numpy(rest.scales)[kept] * half,
+        _numpy(rest.opacities)[kept],
+        _numpy(rest.features)[kept].clip(0, 1),
     )
     return Avatar(
         gaussians=gaussians.check(),
-        skin_joints=_numpy(model.skin_joints).astype(np.uint8),
-        skin_weights=_numpy(model.skin_weights),
+        skin_joints=_numpy(model.skin_joints)[kept].astype(np.uint8),
+        skin_weights=_numpy(model.skin_weights)[kept],
         joints=scene.bones.names,
         parents=scene.bones.parents,
         joint_rest=scene.bones.rest.astype(np.float32),
         expressions=expressions,
         expression_means=SparseOffsets.from_dense(blend, LEAST_MOVE),
-        seen=seen_share(learner),
+        seen=seen[kept].clip(0, 1),
         view_target=scene.centre.astype(np.float32),
         view_height=float(2 * half),
         method="gaussianhead",
         source=str(scene.dataset.info.get("source", "")),
         info=_facts(learner),
-        deformer=network,
+        deformer=as_network(learner, kept),
     )
 
 
-def as_network(learner: Learner) -> Network:
-    """The trained networks and what belongs to each Gaussian, as plain arrays.
+def as_network(learner: Learner, kept: np.ndarray) -> Network:
+    """The trained networks and what belongs to each of the `kept` Gaussians, as plain arrays.
 
     Tensors are half floats, but for centres, whose last digit is a tenth of a millimetre there.
     """
@@ -79,6 +80,8 @@ def as_network(learner: Learner) -> Network:
         if name in ("blend", "skin_joints", "skin_weights"):
             continue
         array = _numpy(value)
+        if name == "face" or name.startswith("points."):
+            array = array[kept]
         tensors[name] = array if name == "points.means" else array.astype(np.float16)
     config: dict[str, Any] = {
         "settings": learner.config.to_json(),
@@ -94,7 +97,7 @@ def as_network(learner: Learner) -> Network:
 
 
 def seen_share(learner: Learner) -> np.ndarray:
-    """(N,) 0..1: how much of a pixel each Gaussian painted in the view that shows most of it."""
+    """(N,) how many pixels each Gaussian painted in the view that shows most of it, of a dozen views."""
     most = torch.zeros(len(learner.model), device=learner.device)
 
     for number in spread(learner.train, SEEN_VIEWS):
@@ -108,7 +111,7 @@ def seen_share(learner: Learner) -> np.ndarray:
         drawn.image.sum().backward()
         assert ones.grad is not None
         most = torch.maximum(most, ones.grad[:, 0])
-    return _numpy(most.clamp(0, 1))
+    return _numpy(most)
 
 
 def _facts(learner: Learner) -> dict[str, Any]:
