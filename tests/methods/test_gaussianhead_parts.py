@@ -256,6 +256,15 @@ def test_density_clones_splits_and_prunes() -> None:
     assert {id(p) for g in (*adam.param_groups, *turning.param_groups) for p in g["params"]} == own
 
 
+def test_what_no_picture_pulled_at_is_dropped_where_asked() -> None:
+    for asked, left in ((True, 4), (False, 6)):
+        config = tiny(densify_gradient=1.0, prune_hidden=asked)
+        model, tally = model_of(config), noted([0] * 6, [1.0] * 6)
+        tally.seen[2:4] = 0
+        density.change(model, [], tally, config, 10, torch.Generator())
+        assert len(model) == left
+
+
 def test_density_stays_within_its_limit_and_never_ends_with_nothing() -> None:
     config = tiny(densify_gradient=1.0, most_gaussians=8)
     model = model_of(config)

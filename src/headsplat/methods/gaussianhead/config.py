@@ -81,6 +81,7 @@ class GaussianHeadConfig:
         most_gaussians: densification stops here.
         prune_opacity: fainter ones go.
         prune_scale: larger ones go, after the first opacity reset.
+        prune_hidden: at a densification, also drop what no picture since the last one pulled at.
         opacity_reset: iterations between resets of opacities that are parameters ("direct").
         least_seen: Gaussians that paint less than so many pixels of any picture learned from are not given
             to the avatar: what is hidden there has no colour of its own and would show from the side.
@@ -152,6 +153,7 @@ class GaussianHeadConfig:
     most_gaussians: int = 200_000
     prune_opacity: float = 2e-4
     prune_scale: float = 0.026
+    prune_hidden: bool = False
     opacity_reset: int = 3000
     least_seen: float = 0.0
     least_confidence: float = 0.3
@@ -269,5 +271,6 @@ def small() -> GaussianHeadConfig:
         most_gaussians=30_000,
         prune_opacity=0.01,
         prune_scale=0.1,
+        prune_hidden=True,
         least_seen=0.05,
     )

@@ -80,6 +80,8 @@ def change(
     largest = points["log_scales"].exp().amax(1)
     pull = noted.gradient / noted.seen.clamp(min=1)
     doomed = noted.opacity < config.prune_opacity
+    if config.prune_hidden:
+        doomed |= noted.seen == 0
     if iteration > CONTROL_FROM:
         doomed |= largest > config.prune_scale
     chosen = (pull >= config.densify_gradient) & ~doomed
