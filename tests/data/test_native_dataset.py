@@ -19,6 +19,7 @@ from headsplat.data.datasets.native import (
     write_index,
     write_pixels,
 )
+from headsplat.data.datasets.vhap import read_vhap
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import axis_angle_to_matrix
 
@@ -129,6 +130,35 @@ def test_readers_of_vhap_find_their_fields(tmp_path: Path) -> None:
         assert frame["camera_angle_x"] == pytest.approx(2 * np.arctan(frame["w"] / 2 / frame["fl_x"]))
     splits = [json.loads((tmp_path / f"transforms_{n}.json").read_text()) for n in ("train", "val", "test")]
     assert [len(split["frames"]) for split in splits] == [FRAMES - 1, 0, 1]
+
+
+def test_flame_beside_is_what_readers_of_vhap_want(tmp_path: Path) -> None:
+    dataset, rng = _make(tmp_path), np.random.default_rng(2)
+    views = []
+    for view in dataset.views:
+        T_world_root = np.eye(4, dtype=np.float32)
+        T_world_root[:3, 3] = rng.normal(size=3)
+        rotations = rng.normal(size=(5, 3)).astype(np.float32) * 0.2
+        expression = rng.normal(size=100).astype(np.float32)
+        views.append(replace(view, T_world_root=T_world_root, rotations=rotations, expression=expression))
+    shape = rng.normal(size=100).astype(np.float32)
+    flame = replace(dataset, head="flame", shape=shape, views=tuple(views))
+    write_index(dataset, flame)
+    np.testing.assert_array_equal(read_native(tmp_path).views[2].expression, dataset.views[2].expression)
+    got = read_vhap(tmp_path)
+    assert got.head == "flame" and len(got) == FRAMES
+    np.testing.assert_array_equal(got.shape[:100], shape)
+    for a, b in zip(got.views, views, strict=True):
+        np.testing.assert_array_equal(a.expression, b.expression)
+        np.testing.assert_array_equal(a.rotations, b.rotations)
+        np.testing.assert_array_equal(a.T_world_root, b.T_world_root)
+        np.testing.assert_allclose(a.camera.viewmat, b.camera.viewmat, atol=1e-6)
+    canonical = dict(np.load(tmp_path / "canonical_flame_param.npz"))
+    assert canonical["jaw_pose"].tolist() == [[pytest.approx(0.3), 0, 0]] and canonical["expr"].shape == (
+        1,
+        100,
+    )
+    assert all(value.dtype == np.float32 for value in canonical.values())
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 10, 352])

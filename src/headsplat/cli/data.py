@@ -21,6 +21,7 @@ def track(
     fps: float | None = None,
     max_frames: int | None = None,
     size: int = 512,
+    flame: Path | None = None,
     json: bool = False,
 ) -> None:
     """Turn a film of one person into a recording to learn from: pictures, mattes, poses and expressions.
@@ -35,11 +36,12 @@ def track(
         fps: frames per second to take; default all, and 25 for pictures.
         max_frames: stop after so many frames.
         size: side of the pictures, pixels.
+        flame: flame2023.pkl or the like; FLAME's parameters are then written as well.
         json: print one machine-readable line last.
     """
     from headsplat.track.recording import Options, track_recording
 
-    options = Options(face=face, shot=shot, fps=fps, most=max_frames, size=size)
+    options = Options(face=face, shot=shot, fps=fps, most=max_frames, size=size, flame=flame)
     with Status("Following the face") as status:
         done = track_recording(source, output, options, status)
     unsure = len(done.low_confidence_frames)
@@ -50,12 +52,15 @@ def track(
         "jitter": round(done.jitter, 3),
         "low_confidence_frames": unsure,
         "shots": len(done.shots),
+        **({} if done.flame_error is None else {"flame_error_mm": round(done.flame_error, 3)}),
         "seconds": round(done.seconds, 2),
     }
     lines = [
         f"{output}: {done.frames} frames, landmarks off by {done.landmark_error:.2f} % of the distance of "
         f"the outer eye corners, jitter {done.jitter:.2f} %, in {done.seconds:.1f} s"
     ]
+    if done.flame_error is not None:
+        lines.append(f"  FLAME's face lies {done.flame_error:.2f} mm off the tracked one")
     if len(done.shots) > 1:
         spans = ", ".join(f"{number}: frames {a} to {b - 1}" for number, (a, b) in enumerate(done.shots, 1))
         lines.append(f"  the film is cut; this is shot {done.shot}, --shot chooses another ({spans})")

@@ -7,7 +7,7 @@ its blocks on disk (see `headsplat.track.ledger`), so a stopped job goes on wher
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -15,8 +15,16 @@ import numpy as np
 
 from headsplat.camera import Camera, intrinsics
 from headsplat.data.dataset import Dataset, View
-from headsplat.data.datasets.native import is_native, last_tenth, picture_paths, write_index
+from headsplat.data.datasets.native import (
+    first_seven_tenths,
+    is_native,
+    last_tenth,
+    picture_paths,
+    write_index,
+)
 from headsplat.errors import HeadsplatError
+from headsplat.head.flame import load_flame
+from headsplat.head.free import load_free_head
 from headsplat.head.model import HeadModel
 from headsplat.track import landmarks as lm
 from headsplat.track.fit import landmark_errors
@@ -45,6 +53,8 @@ class Options:
         fps: frames per second; None keeps the film's.
         most: at most so many frames.
         size: side of the pictures, pixels.
+        flame: FLAME's file; its parameters are written too, and 70 % of the frames are to learn from, as VHAP
+            does.
     """
 
     face: int | None = None
@@ -52,6 +62,7 @@ class Options:
     fps: float | None = None
     most: int | None = None
     size: int = 512
+    flame: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,7 @@ class Summary:
         low_confidence_frames: numbers of the frames that should not be trusted.
         shots: first frame and frame after the last of each shot in the film.
         shot: which of them was tracked, from 1.
+        flame_error: mean distance of FLAME's face to the tracked one, millimetres; None without FLAME.
         seconds: time taken by this run.
     """
 
@@ -75,6 +87,7 @@ class Summary:
     low_confidence_frames: tuple[int, ...]
     shots: tuple[tuple[int, int], ...]
     shot: int
+    flame_error: float | None
     seconds: float
 
 
@@ -101,9 +114,13 @@ def track_recording(
         raise HeadsplatError(f"--size is {options.size}; give 64 to 2048 pixels.")
     if is_native(root):
         raise HeadsplatError(f"{root} holds a finished recording; delete it or choose another name.")
+    flame = None if options.flame is None else load_flame(options.flame)
     footage = open_footage(source, fps=options.fps, most=options.most)
+    flame_file = None if options.flame is None else str(options.flame.resolve())
     job = {"source": footage.digest, "fps": footage.fps, "most": options.most, "size": options.size}
-    ledger = Ledger(root, {**job, "face": options.face, "shot": options.shot, "version": 1})
+    ledger = Ledger(
+        root, {**job, "face": options.face, "shot": options.shot, "flame": flame_file, "version": 1}
+    )
     followed = follow_film(footage, ledger, options.face, options.shot, report)
     present, scores = followed.present, followed.scores
     window = choose_window(followed.landmarks[present], footage.width, footage.height, options.size)
@@ -113,7 +130,15 @@ def track_recording(
     errors = landmark_errors(points, fit, landmarks, centre).mean(1)
     confidence = _confidence(fit, landmarks / window.scale, errors, covers, scores) * present
     dataset = _describe(root, footage, followed, window, fit, landmarks, confidence)
-    write_index(dataset)
+    fitted = None
+    if flame is not None:
+        from headsplat.track.flame import fit_flame
+
+        fitted = fit_flame(dataset, load_free_head(), flame, lambda step, _: report(step, 1.0))
+        train, test = first_seven_tenths(len(dataset))
+        info = {**dataset.info, "flame_error_mm": 1e3 * float(fitted.errors.mean())}
+        dataset = replace(dataset, train=train, test=test, info=info)
+    write_index(dataset, None if fitted is None else fitted.dataset)
     ledger.close()
     report("Done", 1.0)
     sure = confidence >= UNSURE
@@ -124,6 +149,7 @@ def track_recording(
         low_confidence_frames=tuple(np.flatnonzero(~sure).tolist()),
         shots=followed.shots,
         shot=followed.shot,
+        flame_error=None if fitted is None else 1e3 * float(fitted.errors.mean()),
         seconds=perf_counter() - start,
     )
 
@@ -181,7 +207,6 @@ def _describe(
     confidence: np.ndarray,
 ) -> Dataset:
     """The recording as it will be read back."""
-    from headsplat.head.free import load_free_head
     from headsplat.track.stance import take_stance
 
     model = load_free_head()

@@ -6,6 +6,7 @@ transforms.json  transforms_{train,val,test}.json
 images/<t:05d>_<cam:02d>.png         8-bit RGB over white, the person's own colours un-mixed from the backdrop
 fg_masks/<t:05d>_<cam:02d>.png       8-bit matte
 head_param/<t:05d>.npz               expression, rotations, T_world_root, T_world_head, landmarks, confidence
+flame_param/<t:05d>.npz  canonical_flame_param.npz      FLAME's parameters as VHAP has them, if asked for
 ```
 
 Readers of the VHAP layout find cameras, pictures and mattes where they expect them; `transform_matrix` is
@@ -35,6 +36,9 @@ _GL = np.diag([1.0, -1.0, -1.0, 1.0])
 _CAMERA_FIELDS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
 _MOST_PIXELS = 16384
 """A camera wider or higher than this is a mistake."""
+_FLAME_SHAPES = 300
+_MOUTH_OPEN = 0.3
+"""Jaw rotation about x of VHAP's canonical pose, radians."""
 
 
 def picture_paths(root: Path, timestep: int, camera: int = 0) -> tuple[Path, Path]:
@@ -69,11 +73,12 @@ def write_pixels(
             Image.fromarray(pixels).save(temporary, "PNG", compress_level=1)
 
 
-def write_index(dataset: Dataset) -> None:
+def write_index(dataset: Dataset, flame: Dataset | None = None) -> None:
     """Write everything but the pixels of a recording into its folder, `headsplat.json` last.
 
     Args:
         dataset: layout "headsplat"; its pictures lie in `dataset.root` already.
+        flame: the same views with FLAME's parameters, to be written beside.
 
     Raises:
         HeadsplatError: the folder cannot be written.
@@ -81,6 +86,10 @@ def write_index(dataset: Dataset) -> None:
     root, frames = dataset.root, [_frame(dataset.root, view) for view in dataset.views]
     for view in dataset.views:
         _write_parameters(root, view)
+    if flame is not None:
+        _write_flame(root, flame)
+        for frame in frames:
+            frame["flame_param_path"] = f"flame_param/{frame['timestep_index']:05d}.npz"
     first = dataset.views[0]
     shared = {
         **_intrinsics(first.camera),
@@ -154,6 +163,12 @@ def read_native(folder: Path) -> Dataset:
     )
 
 
+def first_seven_tenths(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The numbers of `count` frames in two parts as VHAP exports them: to learn from, and the rest."""
+    kept = max(1, int(0.7 * count))
+    return tuple(range(kept)), tuple(range(kept, count))
+
+
 def last_tenth(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The numbers of `count` frames in two parts: to learn from, and the last tenth to judge by."""
     kept = count - max(1, round(count / 10)) if count > 1 else count
@@ -200,6 +215,30 @@ def _write_parameters(root: Path, view: View) -> None:
         arrays["landmarks"] = np.asarray(view.landmarks, np.float32)
     with writing(root / "head_param" / f"{view.timestep:05d}.npz") as temporary:
         np.savez(temporary, **arrays)
+
+
+def _write_flame(root: Path, flame: Dataset) -> None:
+    """FLAME's parameters of each moment, and the canonical pose: at rest with the mouth open."""
+    arrays: dict[str, np.ndarray] = {}
+    shape = np.zeros(_FLAME_SHAPES, np.float32)
+    shape[: len(flame.shape)] = flame.shape
+    for view in flame.views:
+        rotations = np.asarray(view.rotations, np.float32)
+        arrays = {
+            "translation": np.asarray(view.T_world_root, np.float32)[None, :3, 3],
+            "rotation": rotations[:1],
+            "neck_pose": rotations[1:2],
+            "jaw_pose": rotations[2:3],
+            "eyes_pose": rotations[3:].reshape(1, 6),
+            "shape": shape,
+            "expr": np.asarray(view.expression, np.float32)[None],
+        }
+        with writing(root / "flame_param" / f"{view.timestep:05d}.npz") as temporary:
+            np.savez(temporary, **arrays)
+    canonical = {name: np.zeros_like(value) for name, value in arrays.items()}
+    canonical["shape"], canonical["jaw_pose"][0, 0] = shape, _MOUTH_OPEN
+    with writing(root / "canonical_flame_param.npz") as temporary:
+        np.savez(temporary, **canonical)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
