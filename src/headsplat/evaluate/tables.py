@@ -141,8 +141,9 @@ def _defeats(run: Run) -> list[Row]:
 def _duels(run: Run) -> list[Row]:
     columns = [m for m in summary.columns(run) if m.more_is_better is not None]
     rows = [["", *(m.heading for m in columns)]]
+    judged = [m for m in run.methods if m not in BASELINES] or run.methods
     for i, other in enumerate(run.methods):
-        for method in run.methods[i + 1 :]:
+        for method in (m for m in run.methods[i + 1 :] if m in judged):
             counts = [summary.wins(run, method, other, m) for m in columns]
             if any(counts):
                 texts = ["–" if c is None else f"{c[0]}/{c[1]}" for c in counts]
