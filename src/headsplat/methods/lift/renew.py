@@ -34,6 +34,8 @@ ALIKE = 0.35
 """Colours further apart than this (RGB distance) belong to different things: hair before a cheek, a hand."""
 NEAR = 7
 """Neighbours over which new colours are evened out; refinement sharpens them again."""
+MOST_MEMORIES = 4
+"""Pictures of the avatar as it was, among which the new photos take their turns."""
 MOST_POSES = 16
 """Of photos whose poses an avatar keeps."""
 _SIDES = (0.0, 18.0, -18.0)
@@ -88,8 +90,7 @@ def renew(
     tell(0.1)
     shots = [replace(s, posed=replace(s.posed, features=recoloured.gaussians.features)) for s in shots]
     held = [replace(m, posed=replace(m.posed, features=recoloured.gaussians.features)) for m in memories]
-    held = held[: len(shots)]
-    turns = [shot for pair in zip(shots, _repeat(held, len(shots)), strict=True) for shot in pair]
+    turns = [*shots, *held[:: -(-len(held) // MOST_MEMORIES)]]
     rounds = round(steps * (1 + MORE_STEPS * (len(turns) - 1)))
     changes = refine(turns, _freedom(avatar, seen), rounds, seed)
     tell(0.95)
@@ -105,10 +106,6 @@ def renew(
     tell(1.0)
     poses = [*(avatar.info.get("poses") or []), *map(note_pose, frames)][-MOST_POSES:]
     return replace(better, seen=seen, info={**avatar.info, "refined": info, "poses": poses})
-
-
-def _repeat(shots: list[Shot], count: int) -> list[Shot]:
-    return [shots[i % len(shots)] for i in range(count)]
 
 
 def _in_tone_of(avatar: Avatar, frame: Frame) -> Frame:
