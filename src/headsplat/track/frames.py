@@ -12,8 +12,8 @@ from headsplat.data.dataset import Dataset, View
 from headsplat.errors import HeadsplatError
 from headsplat.head.free import load_free_head
 
-_SURE = 0.25
-"""Matte over which a pixel's own colour can be un-mixed."""
+_SURE = 0.7
+"""Matte over which a pixel's own colour is taken from it; a film's matte errs by a pixel at its edge."""
 _CUT = 0.06
 """A straight end of the matte longer than this share of the picture is the edge of the film."""
 

@@ -35,6 +35,8 @@ from headsplat.raster import rasterize
 GREY = 0.38
 """Background over which a fit is measured."""
 _INTRINSICS = ((0, 0), (1, 1), (0, 2), (1, 2))
+HIDDEN = 0.04
+"""Largest change of a colour that several photos may teach to what none of them shows."""
 MORE_STEPS = 0.6
 """Refinement steps for each photo after the first, as a share of those for the first."""
 
@@ -201,6 +203,9 @@ def _refined(
         + 0.25 * near_eye * smoothstep(lock, 0.02, 0.3),
         reach=1 - 0.94 * blink,
     )
+    if len(frames) > 1:
+        # Hidden layers shine through a little in each of many steps, and would end up in the colours of rims.
+        freedom = replace(freedom, reach=np.minimum(freedom.reach, HIDDEN + 1.2 * trust**2))
     shots = [
         Shot(photo_pose(avatar, frame), frame.camera, frame.foreground, frame.alpha, learnable(frame))
         for frame in frames

@@ -70,7 +70,7 @@ def lift_hair_of(sight: Sight, hair: HairVolume, open_: np.ndarray, config: Lift
     front = _front(view, segments, hair, field, _rim_colours(view, field), config)
     head = view.skin[view.model.joint_names.index("head")]
     phi, arc, _ = capsule_coordinates((front.means - head[:3, 3]) @ head[:3, :3])
-    share = smoothstep(hair.at(open_.astype(np.float32), phi, arc), 0.2, 0.6)
+    share = smoothstep(hair.at(open_.astype(np.float32), phi, arc), 0.5, 0.85)
     hairy = smoothstep(look_up(segments.hair, view.frame.camera.project(front.means)), 0.4, 0.7)
     front = replace(front, opacities=front.opacities * share * hairy)
     return pick(front, front.opacities > 0.05)
