@@ -63,7 +63,13 @@ def create(
     refine: int = 80,
     views: int = 8,
     face: int | None = None,
-    restyle: Literal["pencil", "oil", "cartoon", "film"] | None = None,
+    restyle: str | None = None,
+    prompt: str | None = None,
+    pipeline: Path | None = None,
+    seed: int = 0,
+    strength: float = 0.5,
+    diffusion_steps: int | None = None,
+    guidance: float | None = None,
     minutes: float | None = None,
     weights: Path | None = None,
     flame: Path | None = None,
@@ -82,7 +88,14 @@ def create(
         refine: steps of refinement against the photo; 0 for none (lift).
         views: how many frames of a clip or a recording to use (lift).
         face: which face, counted from the left, if there are several.
-        restyle: draw, paint or grade the photo before it becomes an avatar.
+        restyle: pencil, oil, cartoon or film, drawn offline; or any words, such as "as an old man", with
+            --pipeline.
+        prompt: who the avatar shall show, instead of a photo; with --pipeline.
+        pipeline: folder of a diffusers pipeline: text to image for --prompt, image to image for --restyle.
+        seed: of the pipeline's noise.
+        strength: how far words change the photo, 0 to 1.
+        diffusion_steps: of the pipeline; default as it says itself.
+        guidance: how closely the pipeline follows the words; default as it says itself; 0 for turbo models.
         minutes: stop learning after so much time (gaussianhead).
         weights: checkpoint of the method: a .safetensors file, or GAGAvatar.pt (lam, gagavatar).
         flame: flame2023.pkl, if the checkpoint holds no copy of it (lam); FLAME_with_eye.pt (gagavatar).
@@ -92,20 +105,33 @@ def create(
     if refine < 0:
         raise HeadsplatError(f"--refine is {refine}; give 0 or more steps.")
     expect_suffix(output, ".avatar")
-    if not photo:
-        raise HeadsplatError("There is no photo to make an avatar of; name at least one.")
+    if prompt is not None and photo:
+        raise HeadsplatError("There are photos and a --prompt; give one or the other.")
+    if not photo and prompt is None:
+        raise HeadsplatError("There is no photo to make an avatar of; name at least one, or give a --prompt.")
+    style, picture, notes = _words(
+        restyle,
+        prompt,
+        pipeline,
+        output,
+        seed=seed,
+        strength=strength,
+        steps=diffusion_steps,
+        guidance=guidance,
+    )
     if method == "gaussianhead":
         finish(*_learn(photo, output, face, minutes), json)
         return
     facts = _create(
-        photo[0] if len(photo) == 1 else photo,
+        picture if picture is not None else photo[0] if len(photo) == 1 else photo,
         output,
+        notes,
         method=method,
         gaussians=gaussians,
         refine=refine,
         views=views,
         face=face,
-        restyle=restyle,
+        restyle=style,
         weights=weights,
         flame=flame,
         flame_shape=flame_shape,
@@ -185,8 +211,8 @@ def bake(
     Args:
         avatar: an .avatar file with a network that moves its Gaussians, such as GaussianHead's.
         output: the .avatar file to write.
-        motion: what to fit its expressions to: a take, a recorded motion or a video, best of the same person;
-            without one the built-in takes.
+        motion: what to fit its expressions to: best the recording that it was trained on; else a take, a
+            motion or a video; without it the built-in takes.
         json: print one machine-readable line last.
     """
     from dataclasses import asdict
@@ -209,13 +235,53 @@ def bake(
     )
 
 
-def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
+def _words(
+    restyle: str | None, prompt: str | None, pipeline: Path | None, output: Path, **settings: Any
+) -> tuple[Any, Any, dict[str, Any]]:
+    """What --restyle, --prompt and --pipeline come to: a style, a picture (also written), notes to keep."""
+    from headsplat.data.restyle import STYLES
+
+    free = restyle is not None and restyle not in STYLES
+    if not (free or prompt is not None):
+        return restyle, None, {}
+    if pipeline is None:
+        if free:
+            raise HeadsplatError(
+                f"There is no style {restyle!r}; choose one of {', '.join(STYLES)}, or give --pipeline, the "
+                "folder of a diffusers pipeline, for words of your own."
+            )
+        raise HeadsplatError("A --prompt needs --pipeline, the folder of a diffusers text-to-image pipeline.")
+    from headsplat.data.image import write_image
+    from headsplat.data.prompt import Diffusion, edit, imagine
+    from headsplat.track.detect import detect_face
+
+    diffusion = Diffusion(pipeline, **settings)
+    notes = {"pipeline": pipeline.name, "seed": diffusion.seed}
+    style, picture = restyle, None
+    if prompt is not None:
+        with Status("Painting the portrait") as status:
+            picture = imagine(
+                prompt,
+                diffusion,
+                accept=detect_face,
+                progress=lambda done: status("Painting the portrait", done),
+            )
+        write_image(output.with_suffix(".png"), picture)
+        notes |= {"prompt": prompt, "picture": str(output.with_suffix(".png"))}
+    if free:
+        style = partial(edit, words=str(restyle), diffusion=diffusion)
+        notes |= {"restyle": restyle}
+    return style, picture, notes
+
+
+def _create(photo: Any, output: Path, notes: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
     from headsplat.avatar_file import save_avatar
     from headsplat.reconstruct import reconstruct
 
     # pymatting prints remarks about its own arithmetic; stdout belongs to the result.
     with Status("Making the avatar") as status, contextlib.redirect_stdout(io.StringIO()):
         avatar = reconstruct(photo, progress=lambda done: status("Making the avatar", done), **options)
+    avatar.info.update(notes or {})
     save_avatar(avatar, output)
     measured = avatar.info
     if measured["confidence"] < UNSURE:
@@ -238,6 +304,7 @@ def _create(photo: Any, output: Path, **options: Any) -> dict[str, Any]:
         **fit,
         "confidence": round(measured["confidence"], 3),
         "seconds": round(measured["seconds"], 2),
+        **(notes or {}),
     }
 
 
