@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
 from headsplat.cli.app import Output, app
 from headsplat.errors import HeadsplatError
 from headsplat.terminal import Status, finish
+
+if TYPE_CHECKING:
+    from headsplat.avatar import Avatar
+    from headsplat.clip import Frame
 
 
 @app.command
@@ -21,6 +26,7 @@ def track(
     fps: float | None = None,
     max_frames: int | None = None,
     size: int = 512,
+    refine: bool = False,
     flame: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -36,6 +42,7 @@ def track(
         fps: frames per second to take; default all, and 25 for pictures.
         max_frames: stop after so many frames.
         size: side of the pictures, pixels.
+        refine: compare every picture with an avatar made from the best one; slower and more exact.
         flame: flame2023.pkl or the like; FLAME's parameters are then written as well.
         json: print one machine-readable line last.
     """
@@ -43,7 +50,7 @@ def track(
 
     options = Options(face=face, shot=shot, fps=fps, most=max_frames, size=size, flame=flame)
     with Status("Following the face") as status:
-        done = track_recording(source, output, options, status)
+        done = track_recording(source, output, options, status, _lifted if refine else None)
     unsure = len(done.low_confidence_frames)
     facts = {
         "output": str(output),
@@ -52,6 +59,7 @@ def track(
         "jitter": round(done.jitter, 3),
         "low_confidence_frames": unsure,
         "shots": len(done.shots),
+        **({} if done.differences is None else {"difference": [round(d, 5) for d in done.differences]}),
         **({} if done.flame_error is None else {"flame_error_mm": round(done.flame_error, 3)}),
         "seconds": round(done.seconds, 2),
     }
@@ -59,6 +67,11 @@ def track(
         f"{output}: {done.frames} frames, landmarks off by {done.landmark_error:.2f} % of the distance of "
         f"the outer eye corners, jitter {done.jitter:.2f} %, in {done.seconds:.1f} s"
     ]
+    if done.differences is not None:
+        before, after = done.differences
+        lines.append(
+            f"  compared with its avatar: the face differs by {before:.4f} before, {after:.4f} after"
+        )
     if done.flame_error is not None:
         lines.append(f"  FLAME's face lies {done.flame_error:.2f} mm off the tracked one")
     if len(done.shots) > 1:
@@ -96,6 +109,13 @@ def convert(
     written = read_dataset(output, flame=flame)
     facts = {"output": str(output), "layout": written.layout, "views": len(written)}
     finish(facts, f"{output}: {len(written)} views in the layout of {written.layout}", json)
+
+
+def _lifted(frame: Frame) -> Avatar:
+    """An avatar good enough to be compared with."""
+    from headsplat.reconstruct import reconstruct
+
+    return reconstruct(frame, gaussians="20k")
 
 
 @app.command

@@ -7,13 +7,16 @@ its blocks on disk (see `headsplat.track.ledger`), so a stopped job goes on wher
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
+from headsplat.avatar import Avatar
 from headsplat.camera import Camera, intrinsics
+from headsplat.clip import Frame
 from headsplat.data.dataset import Dataset, View
 from headsplat.data.datasets.native import (
     first_seven_tenths,
@@ -77,6 +80,8 @@ class Summary:
         low_confidence_frames: numbers of the frames that should not be trusted.
         shots: first frame and frame after the last of each shot in the film.
         shot: which of them was tracked, from 1.
+        differences: mean difference of pictures and avatar inside the face before and after they were
+            compared, 0..1; None if they were not.
         flame_error: mean distance of FLAME's face to the tracked one, millimetres; None without FLAME.
         seconds: time taken by this run.
     """
@@ -87,6 +92,7 @@ class Summary:
     low_confidence_frames: tuple[int, ...]
     shots: tuple[tuple[int, int], ...]
     shot: int
+    differences: tuple[float, float] | None
     flame_error: float | None
     seconds: float
 
@@ -96,6 +102,7 @@ def track_recording(
     out: str | os.PathLike[str],
     options: Options | None = None,
     progress: Progress | None = None,
+    make_avatar: Callable[[Frame], Avatar] | None = None,
 ) -> Summary:
     """Track a film and write the recording; goes on with one that was stopped.
 
@@ -104,6 +111,8 @@ def track_recording(
         out: folder to write.
         options: how.
         progress: called with a step's name and the share done.
+        make_avatar: turns a frame into an avatar; then every picture is compared with one made from the best
+            frame, which corrects what landmarks get wrong. None trusts the landmarks.
 
     Raises:
         HeadsplatError: the film cannot be read, shows no face or several, or the folder holds something else.
@@ -130,6 +139,13 @@ def track_recording(
     errors = landmark_errors(points, fit, landmarks, centre).mean(1)
     confidence = _confidence(fit, landmarks / window.scale, errors, covers, scores) * present
     dataset = _describe(root, footage, followed, window, fit, landmarks, confidence)
+    differences = None
+    if make_avatar is not None:
+        from headsplat.track.compare import compare
+
+        fit, *differences = compare(dataset, fit, make_avatar, ledger, UNSURE, report)
+        dataset = _describe(root, footage, followed, window, fit, landmarks, confidence)
+        errors = landmark_errors(points, fit, landmarks, centre).mean(1)
     fitted = None
     if flame is not None:
         from headsplat.track.flame import fit_flame
@@ -149,6 +165,7 @@ def track_recording(
         low_confidence_frames=tuple(np.flatnonzero(~sure).tolist()),
         shots=followed.shots,
         shot=followed.shot,
+        differences=None if differences is None else (differences[0], differences[1]),
         flame_error=None if fitted is None else 1e3 * float(fitted.errors.mean()),
         seconds=perf_counter() - start,
     )
