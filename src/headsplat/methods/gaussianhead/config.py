@@ -17,8 +17,8 @@ class GaussianHeadConfig:
         iterations: steps of the whole training, one picture each.
         size: pictures are reduced until their longer side has so many pixels; 0 keeps them.
         gaussians: how many to begin with.
-        start: where they begin: "random" in a cube (the paper), or "surface": on the fitted head model,
-            around its scalp for the hair, and out to the matte for hair and clothes.
+        start: where they begin: "random" in a cube (the paper), or "surface": on the fitted head model
+            where pictures show it, around its scalp for the hair, and out to the matte for hair and clothes.
         start_cube: half the side of that cube.
         blendshapes: let the head model's blendshapes move the Gaussians; the field learns the rest.
         space: "head": everything moves with the skull, as in the paper. "split": each Gaussian belongs to
@@ -239,7 +239,7 @@ def small() -> GaussianHeadConfig:
         paper(),
         iterations=3_000,
         size=320,
-        gaussians=16_000,
+        gaussians=12_000,
         start="surface",
         blendshapes=True,
         space="split",

@@ -151,7 +151,9 @@ OUTER_SHARE = 0.25
 HAIR_DEPTH = 0.05
 """Thickness of the layer around the scalp, metres."""
 OUTER_VIEWS = 8
-"""How many views' mattes are looked at."""
+"""How many views are asked what they show."""
+NEARLY = -0.2
+"""Cosine between normal and camera above which a vertex may be seen: a little over the edge."""
 
 
 def start_of(scene: Scene, config: GaussianHeadConfig, rng: np.random.Generator) -> Start:
@@ -198,13 +200,36 @@ def _on_the_head(scene: Scene, count: int, rng: np.random.Generator) -> tuple[np
     skull = np.zeros(len(model), bool)
     skull[model.vertices_of("head")] = True
     scalp = np.flatnonzero(still & skull & (model.template[:, 1] > 0))
+    shown = _shown(scene, model, vertices, normals)
     outer, outer_vertex = _out_to_the_matte(scene, int(count * OUTER_SHARE), rng)
     hair = int(count * HAIR_SHARE)
     surface = count - hair - len(outer)
-    chosen = rng.choice(len(model), surface, replace=surface > len(model))
+    skin = np.flatnonzero(shown)
+    chosen = rng.choice(skin, surface, replace=surface > len(skin))
+    scalp = scalp[shown[scalp]] if shown[scalp].any() else scalp
     above = rng.choice(scalp, hair)
     layer = vertices[above] + rng.uniform(0, HAIR_DEPTH, (hair, 1)) * normals[above]
     return np.concatenate([vertices[chosen], layer, outer]), np.concatenate([chosen, above, outer_vertex])
+
+
+def _shown(scene: Scene, model: HeadModel, vertices: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """(V,) bool: vertices that face the camera, or nearly, in some picture; and the inside of the mouth."""
+    shown = np.zeros(len(model), bool)
+    for part in ("mouth_cavity", "teeth_upper", "teeth_lower", "tongue"):
+        shown[model.vertices_of(part)] = True
+    for view in _some_views(scene):
+        T = scene.transforms(view)[model.skin_weights.argmax(1)]
+        at = np.einsum("nij,nj->ni", T[:, :3, :3], vertices) + T[:, :3, 3]
+        towards = view.camera.position - at
+        towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+        shown |= (np.einsum("nij,nj->ni", T[:, :3, :3], normals) * towards).sum(1) > NEARLY
+    return shown
+
+
+def _some_views(scene: Scene) -> list[View]:
+    dataset = scene.dataset
+    learned = dataset.train or tuple(range(len(dataset)))
+    return [dataset.views[i] for i in learned[:: max(1, len(learned) // OUTER_VIEWS)][:OUTER_VIEWS]]
 
 
 def _out_to_the_matte(scene: Scene, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -212,12 +237,9 @@ def _out_to_the_matte(scene: Scene, count: int, rng: np.random.Generator) -> tup
     from scipy.spatial import KDTree
 
     model, vertices = _head_of(scene)
-    dataset = scene.dataset
-    learned = dataset.train or tuple(range(len(dataset)))
-    views = [dataset.views[i] for i in learned[:: max(1, len(learned) // OUTER_VIEWS)][:OUTER_VIEWS]]
-    points, owners = [], []
+    points, owners, views = [], [], _some_views(scene)
     for view in views:
-        _, alpha = dataset.load(view)
+        _, alpha = scene.dataset.load(view)
         T = scene.transforms(view)
         seen = view.camera.project(lbs.skin(vertices, T, model.skin_weights).astype(np.float64))
         rows, columns = np.nonzero(alpha > 0.5)
