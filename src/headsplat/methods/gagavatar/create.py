@@ -144,10 +144,9 @@ def _refiner(model: Gagavatar) -> Network | None:
         return None
     state = {k: v for k, v in model.upsampler.state_dict().items() if not k.startswith("toRGB.")}
     config = {**asdict(model.config.renderer), "spare": False}
-    half = model.renderer_type == torch.bfloat16
     return Network(
         "gagavatar",
-        {"renderer": {**config, "widths": list(config["widths"])}, "half": half},
+        {"renderer": {**config, "widths": list(config["widths"])}},
         {k: _numpy(v).astype(np.float16) for k, v in state.items()},
     )
 
