@@ -30,7 +30,7 @@ def reconstruct(
     views: int = 8,
     tolerant: bool = False,
     face: int | None = None,
-    restyle: str | None = None,
+    restyle: str | Callable[[np.ndarray], np.ndarray] | None = None,
     weights: str | os.PathLike[str] | None = None,
     flame: str | os.PathLike[str] | None = None,
     flame_shape: str | os.PathLike[str] | None = None,
@@ -47,7 +47,9 @@ def reconstruct(
         views: how many frames of a clip or a recording to use (lift).
         tolerant: leave out those of several photos that cannot be used; `info` then names them in `left_out`.
         face: which face if the photo shows several, counted from the left, 1 is the first.
-        restyle: draw, paint or grade the photo first: a key of `headsplat.data.restyle.STYLES`.
+        restyle: draw, paint or grade the photo first: a key of `headsplat.data.restyle.STYLES`, or a function
+            of the tracked crop, (H, W, 3) 0..1, such as `partial(headsplat.data.prompt.edit, ...)`; what it
+            returns is tracked anew.
         weights: the checkpoint: .safetensors, or GAGAvatar.pt as released (lam, gagavatar).
         flame: the FLAME file, if the checkpoint is on FLAME and holds no copy (lam: flame2023.pkl,
             gagavatar: FLAME_with_eye.pt).
@@ -276,9 +278,19 @@ def _frames_of_recording(folder: Path, views: int) -> list[Frame]:
     return frames_of(dataset, best_views(dataset, views))
 
 
-def _restyled(frame: Frame, style: str | None) -> Frame:
+def _restyled(frame: Frame, style: str | Callable[[np.ndarray], np.ndarray] | None) -> Frame:
     if style is None:
         return frame
-    from headsplat.data.restyle import restyle_frame
+    if isinstance(style, str):
+        from headsplat.data.restyle import restyle_frame
 
-    return restyle_frame(frame, style)
+        return restyle_frame(frame, style)
+    from headsplat.track import track_photo
+
+    edited = style(frame.image)
+    try:
+        found = track_photo(edited, size=frame.image.shape[0])
+    except HeadsplatError:
+        # Too odd a face to be found once more: it is where it was.
+        return replace(frame, image=edited, foreground=edited)
+    return replace(found, source=frame.source)
