@@ -150,11 +150,13 @@ def test_the_avatar_draws_what_was_learned(trained: Learner, tmp_path: Path) -> 
     avatar = check_avatar(trained, tmp_path)
     assert avatar.deformer is not None and avatar.method == "gaussianhead"
     assert avatar.source == "ab" * 32 and avatar.info["head"]["model"] == "free"
-    assert 0 < avatar.seen.mean() < 1, "some of it was never seen"
-    trained.config = replace(trained.config, least_seen=0.05)
-    shown = check_avatar(trained, tmp_path)
+    assert 0 < avatar.seen.mean() < 1, "some of it was hardly seen"
+    least = float(np.quantile(avatar.seen, 0.1))
+    assert 0 < least < 1
+    trained.config = replace(trained.config, least_seen=least)
+    shown = create_avatar(trained)
     trained.config = replace(trained.config, least_seen=0.0)
-    assert len(shown) == (avatar.seen > 0.0499).sum() < len(avatar), "what nobody saw is left out"
+    assert len(shown) < len(avatar) and shown.seen.min() >= least - 0.003, "what nobody saw is left out"
     smile = avatar.animate({"mouthSmileLeft": 1.0})
     assert np.abs(smile.means - avatar.animate().means).max() > 1e-3
     still = replace(avatar, deformer=None).animate()

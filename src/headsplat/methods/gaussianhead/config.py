@@ -70,6 +70,8 @@ class GaussianHeadConfig:
         opacity_rate: learning rate of the opacity decoder.
         colour_rate: learning rate of the colour decoder.
         rest_rate: learning rate of what the colour decoder gives for degrees above 0.
+        decoders_end: the three rates above fall to this share of them at the last iteration; 1 = they stay, as
+            published. One picture per step pulls all colours its way: the last ones should pull less.
         derivations_rate: learning rate of the derivations.
         derivations_decay: let it fall to zero at the last iteration, as in the paper; released: it stays.
         network_rate_end: see `field_rate`.
@@ -142,6 +144,7 @@ class GaussianHeadConfig:
     opacity_rate: float = 1e-4
     colour_rate: float = 1e-3
     rest_rate: float = 5e-5
+    decoders_end: float = 1.0
     derivations_rate: float = 1e-3
     derivations_decay: bool = True
     network_rate_end: float = 1.6e-6
@@ -264,6 +267,7 @@ def small() -> GaussianHeadConfig:
         planes_rate=5e-3,
         opacity_rate=2e-3,
         colour_rate=2e-3,
+        decoders_end=0.02,
         network_rate_end=1e-5,
         densify_from=200,
         densify_until=1_500,

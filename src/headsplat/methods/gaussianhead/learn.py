@@ -140,15 +140,11 @@ class Learner:
                 return 0.05  # as in 3DGS, like the next
             case "coefficients":
                 return 2.5e-3
+            case "opacity" | "colour" | "rest":
+                rates = {"opacity": c.opacity_rate, "colour": c.colour_rate, "rest": c.rest_rate}
+                return rates[name] * c.decoders_end**done
             case _:
-                rates = {
-                    "log_scales": c.scales_rate,
-                    "quats": c.quats_rate,
-                    "opacity": c.opacity_rate,
-                    "colour": c.colour_rate,
-                    "rest": c.rest_rate,
-                }
-                return rates[name]
+                return {"log_scales": c.scales_rate, "quats": c.quats_rate}[name]
 
     def _draw(
         self, sample: Sample, grey: float, noise: float = 0.0, depth: bool = False
