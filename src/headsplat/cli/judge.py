@@ -83,7 +83,12 @@ def evaluate(
         finish({"report": [str(p) for p in paths]}, text, json)
         return
     if what == "truth":
-        folders = command.write_truth(output, people=limit or 8)
+        with Status("Painting heads") as status:
+            folders = command.write_truth(
+                output,
+                people=limit or 8,
+                progress=lambda done, total: status(f"Painted {done} of {total} heads", done / total),
+            )
         finish({"people": [str(p) for p in folders]}, f"{output}: {len(folders)} painted heads", json)
         return
     if data is None:

@@ -6,6 +6,7 @@ colours of the unseen sides, and driving; not how well a method copes with hair.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,14 @@ class Drawing:
     depth: np.ndarray
 
 
-def write_truth(folder: Path, *, people: int = 8, seed: int = 0, size: int = 512) -> list[Path]:
+def write_truth(
+    folder: Path,
+    *,
+    people: int = 8,
+    seed: int = 0,
+    size: int = 512,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
     """Write a set of people for the `novel` protocol: folders `person_00` … with pictures and `views.json`.
 
     Args:
@@ -76,12 +84,14 @@ def write_truth(folder: Path, *, people: int = 8, seed: int = 0, size: int = 512
         people: how many.
         seed: of the first; the same seed draws the same person.
         size: side of the pictures, pixels.
+        progress: called with people drawn and their number.
 
     Returns:
         The folders.
     """
-    folders = []
+    folders, tell = [], progress or (lambda done, total: None)
     for number in range(people):
+        tell(number, people)
         own = folder / f"person_{number:02d}"
         _write_person(own, random_person(seed + number), size)
         folders.append(own)
