@@ -20,11 +20,11 @@ from headsplat.avatar import Avatar
 from headsplat.camera import Camera
 from headsplat.data.image import write_image
 from headsplat.errors import HeadsplatError
-from headsplat.evaluate import command, summary
+from headsplat.evaluate import command, summary, trial
 from headsplat.evaluate.cases import Case, Manifest
 from headsplat.evaluate.judge import METRICS
 from headsplat.evaluate.networks import Networks
-from headsplat.evaluate.predict import Method, prepare
+from headsplat.evaluate.predict import Method, Prediction, Predictor, prepare
 from headsplat.evaluate.protocols import build
 from headsplat.evaluate.report import markdown, write_report
 from headsplat.evaluate.runner import Run, evaluate, load_run, scores_only
@@ -176,6 +176,23 @@ def test_a_picture_that_fails_is_lost_alone(manifest: Manifest, photos: Path, tm
     assert run.results[2]["failed"] is None and summary.lost(run, "egg") == (1, 1)
     assert "ARKit" in run.results[2]["targets"][0]["missing"]["all"]
     assert "ARKit" in summary.cell(run, "egg", "psnr").reason
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [(np.zeros((8, 8, 3)), "shape"), (np.full((512, 512, 3), np.nan), "no numbers"), (None, "face points")],
+)
+def test_pictures_that_cannot_be_judged_are_lost(
+    picture: np.ndarray | None, reason: str, manifest: Manifest, photos: Path, lone: Run
+) -> None:
+    case = manifest.cases[0]
+    stage = set_up(case, photos, lone.folder / "tracked")
+    given = None if picture is None else Prediction(picture, picture[..., 0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "prepare", lambda *_: Predictor(lambda goal: given, 0.0))
+        answer = trial.answer(stage, METHODS[2], make_egg, NETWORKS, {})
+    assert answer.failed is None and reason in answer.targets[0]["missing"]["all"]
+    assert answer.targets[0]["scores"] == {}
 
 
 def test_nobody_gains_by_failing(run: Run) -> None:

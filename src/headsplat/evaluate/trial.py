@@ -331,11 +331,19 @@ def _points_of(prediction: Prediction | str, near: np.ndarray) -> np.ndarray | N
 
 
 def _drawn(predictor: Predictor, goal: Goal) -> Prediction | str:
-    """The method's picture, or why there is none."""
+    """The method's picture, or why there is none that can be judged."""
     try:
-        return predictor.draw(goal) or "the method needs the target's face points"
+        prediction = predictor.draw(goal)
     except Exception as error:
         return reason_of(error)
+    if prediction is None:
+        return "the method needs the target's face points"
+    size = (goal.pose.camera.height, goal.pose.camera.width)
+    if prediction.image.shape != (*size, 3) or prediction.alpha.shape != size:
+        return f"the method's picture has the shape {prediction.image.shape}, not {(*size, 3)}"
+    if not (np.isfinite(prediction.image).all() and np.isfinite(prediction.alpha).all()):
+        return "the method's picture has values that are no numbers"
+    return prediction
 
 
 def answers(
