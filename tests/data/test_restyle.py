@@ -87,3 +87,11 @@ def test_a_frame_keeps_its_tracking_and_the_background_stays_out(face: np.ndarra
         np.testing.assert_allclose(first.foreground, second.foreground, atol=1e-5)
         inside = alpha > 0
         assert np.abs(first.foreground - face)[inside].mean() > 0.005
+
+
+def test_a_cartoon_of_a_dark_picture_opens_its_shadows_and_leaves_black_hair_black(face: np.ndarray) -> None:
+    dark = 0.2 * face
+    assert restyle(dark, "cartoon").mean() > 1.5 * dark.mean()
+    hair = np.full((64, 64, 3), [0.02, 0.02, 0.04], np.float32)
+    hair[:8] = 0.2
+    assert np.ptp(restyle(hair, "cartoon")[32:], axis=-1).max() < 0.08

@@ -35,8 +35,8 @@ def oil(image: np.ndarray) -> np.ndarray:
     import cv2
 
     radius = max(1, round(3 * _unit(image)))
-    levels = 16
-    image = _vivid(image, 1.25)
+    levels = 12
+    image = _vivid(image, 1.35)
     grey = np.minimum((image.mean(-1) * levels).astype(np.int32), levels - 1)
     brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)).astype(np.float32)
     most, paint = np.zeros(grey.shape, np.float32), np.zeros_like(image)
@@ -49,7 +49,7 @@ def oil(image: np.ndarray) -> np.ndarray:
         most[wins] = count[wins]
     smooth = cv2.GaussianBlur(paint, (0, 0), 0.5 * _unit(image))
     relief = cv2.Sobel(cv2.GaussianBlur(smooth.mean(-1), (0, 0), _unit(image)), -1, 1, 1)
-    return _clip(smooth + 0.5 * relief[..., None])
+    return _clip(smooth + 0.8 * relief[..., None])
 
 
 def cartoon(image: np.ndarray) -> np.ndarray:
@@ -57,6 +57,7 @@ def cartoon(image: np.ndarray) -> np.ndarray:
     import cv2
 
     unit = _unit(image)
+    image = _bright(image)
     flat = image
     for _ in range(4):
         flat = cv2.bilateralFilter(flat, 0, 0.12, 3 * unit)
@@ -65,7 +66,8 @@ def cartoon(image: np.ndarray) -> np.ndarray:
     level = tone * steps
     # A soft staircase: flat treads, short slopes, so that no tone border is jagged.
     soft = np.floor(level) + np.clip((level % 1 - 0.5) * 4 + 0.5, 0, 1)
-    flat = _vivid(flat * (soft / steps + 0.02) / np.maximum(tone, 1e-3), 1.35)
+    # In the dark a tread may be many times as bright as its pixels: that would only show their noise.
+    flat = _vivid(flat * np.minimum((soft / steps + 0.02) / np.maximum(tone, 1e-3), 1.5), 1.25)
     grey = cv2.GaussianBlur(image.mean(-1), (0, 0), unit)
     line = grey - cv2.GaussianBlur(grey, (0, 0), 1.6 * unit)
     ink = np.clip((-line - 0.006) / 0.02, 0, 1)
@@ -134,6 +136,16 @@ def _spread(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def _unit(image: np.ndarray) -> float:
     """Size of a stroke: one pixel in an image of 512."""
     return max(image.shape[:2]) / 512
+
+
+def _bright(image: np.ndarray) -> np.ndarray:
+    """A dark picture with its shadows opened, so that they show something to draw; a light one as it is."""
+    mean = float(np.clip(image.mean(), 0.02, 0.98))
+    power = float(np.clip(np.log(0.38) / np.log(mean), 0.45, 1))
+    grey = image.mean(-1, keepdims=True)
+    gain = (grey + np.float32(0.03)) ** (power - 1)
+    # Colours gain less than brightness: black hair, which is a little blue, must not become blue hair.
+    return np.clip(grey * gain + (image - grey) * np.minimum(gain, 1.3), 0, 1).astype(np.float32)
 
 
 def _vivid(image: np.ndarray, by: float) -> np.ndarray:
