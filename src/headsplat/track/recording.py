@@ -1,4 +1,4 @@
-"""A film of one person into a recording to learn from: follow, frame, fit, smooth, cut out, write.
+"""A film of one person into a recording to learn from: follow, frame, cut out, fit, smooth, write.
 
 The film is read twice and never held: once to follow the face, once to cut the person out. Every stage leaves
 its blocks on disk (see `headsplat.track.ledger`), so a stopped job goes on where it was.
@@ -23,6 +23,7 @@ from headsplat.data.datasets.native import (
     is_native,
     last_tenth,
     picture_paths,
+    read_pixels,
     write_index,
 )
 from headsplat.errors import HeadsplatError
@@ -34,6 +35,7 @@ from headsplat.track.fit import landmark_errors
 from headsplat.track.footage import Footage, open_footage
 from headsplat.track.ledger import Ledger
 from headsplat.track.points import FacePoints, face_points
+from headsplat.track.silhouette import calm_frames, improve_by_outlines
 from headsplat.track.solver import Fit, Pose
 from headsplat.track.stages import Followed, Progress, cut_out, fit_film, follow_film
 from headsplat.track.window import Window, choose_window
@@ -134,8 +136,16 @@ def track_recording(
     present, scores = followed.present, followed.scores
     window = choose_window(followed.landmarks[present], footage.width, footage.height, options.size)
     centre, landmarks = np.full(2, options.size / 2), window.points(followed.landmarks)
-    fit, points = fit_film(face_points(), landmarks, present, centre, footage.fps, ledger, report)
     covers = cut_out(footage, followed, landmarks, window, root, ledger, report)
+
+    def improve(found: Fit) -> Fit:
+        valid = window.inside(footage.width, footage.height)
+        numbers = calm_frames(landmarks, present)
+        return improve_by_outlines(
+            face_points(), found, landmarks, numbers, lambda t: read_pixels(root, t), valid
+        )
+
+    fit, points = fit_film(face_points(), landmarks, present, centre, footage.fps, ledger, improve, report)
     errors = landmark_errors(points, fit, landmarks, centre).mean(1)
     confidence = _confidence(fit, landmarks / window.scale, errors, covers, scores) * present
     dataset = _describe(root, footage, followed, window, fit, landmarks, confidence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -56,7 +56,12 @@ def keyframes(landmarks: np.ndarray) -> list[int]:
     return chosen
 
 
-def meet(points: FacePoints, landmarks: np.ndarray, centre: np.ndarray) -> tuple[Fit, np.ndarray]:
+def meet(
+    points: FacePoints,
+    landmarks: np.ndarray,
+    centre: np.ndarray,
+    improve: Callable[[Fit], Fit] = lambda fit: fit,
+) -> tuple[Fit, np.ndarray]:
     """Get to know a person: her identity, and where the detector puts the points on her face.
 
     What the model cannot explain in most frames, a brow that sits lower or a fuller lip, belongs to the face:
@@ -66,6 +71,7 @@ def meet(points: FacePoints, landmarks: np.ndarray, centre: np.ndarray) -> tuple
         points: face points of the head model.
         landmarks: (T, 478, 2) pixels, of frames that show the face.
         centre: (2,) principal point, pixels.
+        improve: what else is known about the identity.
 
     Returns:
         Identity and focal length with the pose of the first frame; (468, 3) offsets of the points, metres.
@@ -73,7 +79,7 @@ def meet(points: FacePoints, landmarks: np.ndarray, centre: np.ndarray) -> tuple
     from headsplat.track.fit import fit_frames, fit_pose
 
     found = fit_frames(points, landmarks[keyframes(landmarks)], centre)
-    start = replace(found, poses=found.poses[:1])
+    start = improve(replace(found, poses=found.poses[:1]))
     numbers = np.unique(np.linspace(0, len(landmarks) - 1, _SAMPLES).astype(int))
     away, at = [], start
     for number in numbers:

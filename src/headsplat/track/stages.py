@@ -24,7 +24,7 @@ Progress = Callable[[str, float], None]
 
 _MIN_SHARE = 0.25
 """At least so many of the frames must show the face."""
-_FOLLOWED, _FITTED = 0.2, 0.5
+_FOLLOWED, _CUT = 0.25, 0.8
 """Shares of the whole work at which the stages end."""
 
 
@@ -158,6 +158,7 @@ def fit_film(
     centre: np.ndarray,
     fps: float,
     ledger: Ledger,
+    improve: Callable[[Fit], Fit],
     report: Progress,
 ) -> tuple[Fit, FacePoints]:
     """Identity, focal length and a smooth pose per frame.
@@ -169,14 +170,15 @@ def fit_film(
         centre: (2,) principal point, pixels.
         fps: frames per second.
         ledger: of the job.
+        improve: what else than landmarks is known about the identity.
         report: told how far it is.
 
     Returns:
         The fit, and the points as they lie on this person's face.
     """
-    report("Fitting the head", _FOLLOWED)
+    report("Fitting the head", _CUT)
     if (person := ledger.load("person", 0)) is None:
-        found, offsets = meet(points, landmarks[present], centre)
+        found, offsets = meet(points, landmarks[present], centre, improve)
         person = {
             **pack(found.poses),
             "shape": found.shape,
@@ -193,7 +195,7 @@ def fit_film(
         for pose in fit_each(points, block, centre, replace(start, poses=(poses[-1],)) if poses else start):
             fitted.append(pose)
             share = (len(poses) + len(fitted)) / len(landmarks)
-            report("Fitting the head", _FOLLOWED + (_FITTED - _FOLLOWED) * share)
+            report("Fitting the head", _CUT + (1 - _CUT) * share)
         ledger.save("fit", number, **pack(tuple(fitted)))
         poses += fitted
     return replace(start, poses=smooth(points.names, tuple(poses), fps)), points
@@ -225,7 +227,7 @@ def cut_out(
     from headsplat.track.film_matte import FilmMatte
     from headsplat.track.occlusion import cover
 
-    report("Cutting out", _FITTED)
+    report("Cutting out", _FOLLOWED)
     done, count = ledger.blocks("cut"), len(landmarks)
     covers = [block["cover"] for block in done]
     if sum(map(len, covers)) == count:
@@ -239,7 +241,7 @@ def cut_out(
             alpha, foreground = matte.cut(pixels, landmarks[at], valid)
             write_pixels(root, at, foreground, alpha)
             covered.append(cover(pixels.astype(np.float32) / 255, landmarks[at]))
-            report("Cutting out", _FITTED + (1 - _FITTED) * (at + 1) / count)
+            report("Cutting out", _FOLLOWED + (_CUT - _FOLLOWED) * (at + 1) / count)
         covers.append(np.array(covered))
         ledger.save("cut", number, cover=covers[-1], **matte.state)
     return np.concatenate(covers)

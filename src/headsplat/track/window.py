@@ -66,9 +66,13 @@ class Window:
             part = cv2.copyMakeBorder(part, *pads, cv2.BORDER_REPLICATE)
         how = cv2.INTER_AREA if self.side > self.size else cv2.INTER_CUBIC
         out = part if self.side == self.size else cv2.resize(part, (self.size, self.size), interpolation=how)
+        return np.ascontiguousarray(out), self.inside(width, height)
+
+    def inside(self, width: int, height: int) -> np.ndarray:
+        """(size, size) bool: which pixels of the window lie inside a source of this size."""
         at = (np.arange(self.size) + 0.5) / self.scale
-        inside_x, inside_y = (at + x0 >= 0) & (at + x0 <= width), (at + y0 >= 0) & (at + y0 <= height)
-        return np.ascontiguousarray(out), inside_y[:, None] & inside_x[None]
+        inside_x, inside_y = ((at + p >= 0) & (at + p <= n) for p, n in ((self.x, width), (self.y, height)))
+        return inside_y[:, None] & inside_x[None]
 
 
 def choose_window(landmarks: np.ndarray, width: int, height: int, size: int = 512) -> Window:

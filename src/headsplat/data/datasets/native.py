@@ -26,6 +26,7 @@ from headsplat.camera import Camera
 from headsplat.data.dataset import Dataset, View
 from headsplat.data.datasets.assemble import is_rigid
 from headsplat.data.datasets.untrusted import inside, read_npz
+from headsplat.data.image import read_image
 from headsplat.errors import HeadsplatError
 from headsplat.files import writing
 
@@ -71,6 +72,18 @@ def write_pixels(
     for path, pixels in zip(picture_paths(root, timestep, camera), (over_white, matte), strict=True):
         with writing(path) as temporary:
             Image.fromarray(pixels).save(temporary, "PNG", compress_level=1)
+
+
+def read_pixels(root: Path, timestep: int, camera: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """What `write_pixels` wrote, to within rounding: the person's own colours where she is, and the matte.
+
+    Raises:
+        HeadsplatError: a file is missing or broken.
+    """
+    image, mask = picture_paths(root, timestep, camera)
+    over_white, alpha = read_image(image), read_image(mask)[..., 0]
+    a = alpha[..., None]
+    return np.where(a > 0, np.clip((over_white - 1 + a) / np.maximum(a, 1 / 255), 0, 1), 1.0), alpha
 
 
 def write_index(dataset: Dataset, flame: Dataset | None = None) -> None:
