@@ -23,7 +23,7 @@ _MARGIN = 0.2
 """Of the window around the face points that is drawn and compared, as a share of the face's height."""
 _INSET = 0.011
 """The rim of the face is left out by this share of its height: hair and outline are not registered there."""
-_DEPTH = 0.006
+_DEPTH = 0.003
 """A Gaussian further behind the drawn surface than this is hidden; metres."""
 _CROWD = 3000
 """More points than these weigh no more: neighbours repeat each other."""

@@ -27,6 +27,8 @@ from headsplat.track import priors
 from headsplat.track.evidence import Blurred, Normal, Picture, Scene, add_light, add_points, listen
 from headsplat.track.likeness import Likeness, Posture, jacobian
 
+_STIFF = 0.3
+"""Least stiffness of an action here: hair over a brow must not lift it."""
 _ANTAGONISTS = (("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"))
 
 
@@ -40,7 +42,7 @@ class Effort:
         face: the face is compared at no more than this height in pixels.
         light: weight of the picture's evidence.
         points: weight of the face points'.
-        expression: pull of expression weights to zero, times each action's own stiffness squared.
+        expression: pull of expression weights to what is believed, times each action's stiffness squared.
         near: pull of expression weights to the start, likewise.
         symmetry: pull of left and right actions together.
         beyond: how far weights may leave their usual range; people grin wider than the model.
@@ -139,7 +141,13 @@ def fit_film(
             hint = _corrected(likeness, start, tracked, last.posture, still_camera)
             effort = replace(rest, listen=(0,)) if number % listen_every == 0 else rest
             fitted = fit_to_picture(
-                likeness, picture, hint, effort, still_camera=still_camera, bias=last.bias
+                likeness,
+                picture,
+                hint,
+                effort,
+                still_camera=still_camera,
+                bias=last.bias,
+                belief=start.weights,
             )
             last, tracked = fitted, start
         yield last
@@ -153,6 +161,7 @@ def fit_to_picture(
     *,
     still_camera: bool = False,
     bias: np.ndarray | None = None,
+    belief: np.ndarray | None = None,
 ) -> Fitted:
     """Find the pose and expression in which the avatar looks like a picture of its person.
 
@@ -163,6 +172,7 @@ def fit_to_picture(
         effort: how hard to try.
         still_camera: correct the bust's pose; otherwise the camera's.
         bias: of the face points, from an earlier picture; see `Fitted`.
+        belief: (E,) weights that expressions are pulled to instead of zero.
 
     Raises:
         HeadsplatError: an avatar that cannot be fitted.
@@ -170,6 +180,7 @@ def fit_to_picture(
     likeness = avatar if isinstance(avatar, Likeness) else Likeness(avatar)
     scene = Scene.of(picture, start.camera, effort.face)
     posture, step = start, 0
+    belief = np.zeros_like(start.weights) if belief is None else belief
     before = scene.difference(likeness, start)
     height = lm.face_height(scene.landmarks)
     bias = None if bias is None or likeness.landmarks is None else bias * height
@@ -178,7 +189,9 @@ def fit_to_picture(
         for _ in range(count):
             if likeness.landmarks is not None and step in effort.listen:
                 bias = listen(likeness, posture, picture.landmarks, scene)
-            posture = _step(likeness, posture, scene, blurred, bias, start, effort, still_camera)
+            posture = _step(
+                likeness, posture, scene, blurred, bias, start.weights, belief, effort, still_camera
+            )
             step += 1
     after = scene.difference(likeness, posture)
     if not after < before:
@@ -192,11 +205,12 @@ def _step(
     scene: Scene,
     picture: Blurred,
     bias: np.ndarray | None,
-    start: Posture,
+    start: np.ndarray,
+    belief: np.ndarray,
     effort: Effort,
     still_camera: bool,
 ) -> Posture:
-    """One Gauss-Newton step."""
+    """One Gauss-Newton step; `start` and `belief` (E,) are weights that expressions are pulled to."""
     rotation, translation = likeness.head_in_camera(posture)
     weights = posture.weights[likeness.fitted].astype(np.float64)
     count = 6 + len(weights)
@@ -209,7 +223,8 @@ def _step(
         pixels = K[0, 0] * at[:, :2] / at[:, 2:] + K[:2, 2]
         by = jacobian(likeness.landmarks, np.arange(lm.MESH), rotation, at, K[0, 0], translation)
         add_points(normal, by, scene.landmarks, pixels + bias, effort.points)
-    low, high = _add_beliefs(normal, likeness, weights, start.weights[likeness.fitted], effort)
+    fitted = likeness.fitted
+    low, high = _add_beliefs(normal, likeness, weights, start[fitted], belief[fitted], effort)
     free = np.ones(count, bool)
     free[6:] = ~((weights <= low) & (normal.vector[6:] < 0) | (weights >= high) & (normal.vector[6:] > 0))
     index = np.flatnonzero(free)
@@ -222,14 +237,19 @@ def _step(
 
 
 def _add_beliefs(
-    normal: Normal, likeness: Likeness, weights: np.ndarray, start: np.ndarray, effort: Effort
+    normal: Normal,
+    likeness: Likeness,
+    weights: np.ndarray,
+    start: np.ndarray,
+    belief: np.ndarray,
+    effort: Effort,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Add the priors on expressions; returns the bounds (X,) of their weights."""
     names, fitted = likeness.avatar.expressions, likeness.fitted
-    stiff = priors.stiffness(names)[fitted] ** 2
+    stiff = np.maximum(priors.stiffness(names)[fitted], _STIFF) ** 2
     at = 6 + np.arange(len(fitted))
     normal.matrix[at, at] += (effort.expression + effort.near) * stiff
-    normal.vector[at] -= effort.expression * stiff * weights + effort.near * stiff * (weights - start)
+    normal.vector[at] -= stiff * (effort.expression * (weights - belief) + effort.near * (weights - start))
     place = {int(e): 6 + i for i, e in enumerate(fitted)}
     for left, right in priors.twins(names):
         a, b = place[int(left)], place[int(right)]
