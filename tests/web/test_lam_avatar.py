@@ -1,0 +1,63 @@
+"""A LAM avatar, dynamic wrinkles included, plays in the browser as it does in Python."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_player import picture, random_state, read_deformed, set_state
+
+from headsplat.avatar import Avatar
+from headsplat.avatar_file import load_avatar, save_avatar
+from headsplat.camera import Camera
+from headsplat.raster import rasterize
+
+
+@pytest.fixture(scope="module")
+def lam_avatar(site: tuple[str, Path]) -> Avatar:
+    """`small` with random weights, its outputs spread out so that offsets and wrinkles show."""
+    torch = pytest.importorskip("torch")
+    from headsplat.head.free import load_free_head
+    from headsplat.methods.lam import create_avatar, small
+    from headsplat.methods.lam.model import Lam
+    from headsplat.methods.lam.rig import Rig
+
+    torch.manual_seed(0)
+    config = replace(small(), expressions=52)
+    model, rig = Lam(config).eval(), Rig.of(load_free_head(), config)
+    with torch.no_grad():
+        for name, layer in model.renderer.gs_net.out_layers.items():
+            layer.weight.add_(0.02 * torch.randn_like(layer.weight) * (4 if name == "shs" else 1))
+        betas = torch.zeros(0)
+        prediction = model(torch.rand(1, 3, 168, 168), rig.points(betas)[None])
+    avatar = create_avatar(rig, prediction, betas.numpy(), seen=np.ones(len(rig.template), np.float32))
+    save_avatar(avatar, site[1] / "lam.avatar")
+    return load_avatar(site[1] / "lam.avatar")
+
+
+def test_a_lam_avatar_plays_in_the_browser_as_in_python(page: Any, lam_avatar: Avatar) -> None:
+    page.evaluate(
+        """async () => {
+          const { Player } = await import("/web/player/player.js");
+          const canvas = document.body.appendChild(document.createElement("canvas"));
+          Object.assign(canvas, { width: 192, height: 160 }).style.cssText = "width:192px;height:160px";
+          window.player = await Player.create(canvas, "/lam.avatar", { idle: false });
+        }"""
+    )
+    assert lam_avatar.expression_appearance is not None
+    rng = np.random.default_rng(0)
+    camera = Camera.orbit(0.2, 0.1, target=lam_avatar.view_target, distance=1.0, width=192, height=160)
+    for trial in range(3):
+        weights, rotations = random_state(lam_avatar, rng) if trial else ({}, {})
+        set_state(page, weights, rotations, camera)
+        found, wanted = read_deformed(page), lam_avatar.animate(weights, rotations)
+        assert np.linalg.norm(found["means"] - wanted.means, axis=1).max() <= 2e-5
+        colours = np.concatenate([wanted.features, wanted.opacities[:, None]], 1)
+        assert np.abs(found["colours"] - colours).max() <= 0.6 / 255
+        drawn = rasterize(wanted, camera)
+        both = np.concatenate([drawn.image, drawn.alpha[..., None]], -1)
+        error = ((picture(page) - both) ** 2).mean()
+        assert drawn.alpha.max() > 0.9 and -10 * np.log10(error) > 35
