@@ -9,7 +9,7 @@ import numpy as np
 from headsplat.camera import Camera
 from headsplat.gaussians import axis_angle_to_matrix
 from headsplat.methods.gagavatar.flame import FlameWithEye
-from headsplat.methods.gagavatar.geometry import FOCAL, camera_of
+from headsplat.methods.gagavatar.geometry import FOCAL, camera_of, transform_of
 
 # MediaPipe's face points that lie about where Multi-PIE's landmarks 17..67 do: brows, nose, eyes, lips.
 MEDIAPIPE = (
@@ -25,6 +25,8 @@ SHAPES, EXPRESSIONS = 60, 40
 START_DISTANCE = 9.0
 """Of the camera, the network's units; the release's are about there."""
 UNITS = 5.0
+TURN = 0.03
+"""Radians by which the tracked rotation may be off, standard deviation."""
 PIXEL = 1.5
 """Pixels that a landmark may be off, standard deviation: it weighs the priors."""
 
@@ -44,15 +46,17 @@ class FlameFit:
     error: float
 
 
-def fit_flame(flame: FlameWithEye, landmarks: np.ndarray) -> FlameFit:
+def fit_flame(flame: FlameWithEye, landmarks: np.ndarray, start: Camera) -> FlameFit:
     """Fit FLAME to MediaPipe's points.
 
-    Shape, expression, jaw and camera together, by Levenberg and Marquardt; weights of shape and expression
-    are drawn to zero as FLAME's statistics say.
+    Shape, expression, jaw and camera together, by least squares. Weights of shape and expression are drawn to
+    zero as FLAME's statistics say. The points lie where FLAME's landmarks do only roughly, which alone would
+    tip the head by many degrees; so its rotation is drawn to the tracker's, which knows all 468 of them.
 
     Args:
         flame: the head model.
         landmarks: (478, 2) pixels of a picture of 512 x 512.
+        start: a camera that sees the head stand still, as it was tracked; only its rotation is used.
     """
     from scipy.optimize import least_squares
 
@@ -73,24 +77,23 @@ def fit_flame(flame: FlameWithEye, landmarks: np.ndarray) -> FlameFit:
     on_jaw = (model.skin_weights[used][corner, jaw] * barycentric).sum(-1)[:, None]
     hinge = model.joint_template[jaw].astype(np.float64)
 
+    tracked = transform_of(start)[:, :3].astype(np.float64)
+
     def camera(x: np.ndarray) -> Camera:
-        transform = np.concatenate([axis_angle_to_matrix(x[:3]), x[3:6, None]], 1)
-        return camera_of(transform)
+        return camera_of(np.concatenate([axis_angle_to_matrix(x[:3]) @ tracked, x[3:6, None]], 1))
 
     def residuals(x: np.ndarray) -> np.ndarray:
         p = rest + np.tensordot(x[7:], basis, 1)
         turned = (p - hinge) @ axis_angle_to_matrix(np.array([x[6], 0, 0])).T + hinge
         p = UNITS * (p + on_jaw * (turned - p))
         # As `camera_of`, in double precision for the derivatives: rows, x left, y up.
-        q = p @ axis_angle_to_matrix(x[:3]) + x[3:6]
+        q = p @ axis_angle_to_matrix(x[:3]) @ tracked + x[3:6]
         pixels = 256 - 256 * FOCAL * q[:, :2] / q[:, 2:]
-        return np.concatenate([((pixels - wanted) / PIXEL).ravel(), x[7:], x[6:7] / 0.3])
+        return np.concatenate([((pixels - wanted) / PIXEL).ravel(), x[7:], x[6:7] / 0.3, x[:3] / TURN])
 
-    # Facing the camera: PyTorch3D's camera looks along +z with x left, the face looks along +z too.
-    start = np.zeros(7 + len(basis))
-    start[:3] = [0.0, np.pi, 0.0]
-    start[3:6] = [0, 0, START_DISTANCE]
-    found = least_squares(residuals, start, method="trf", x_scale="jac", max_nfev=60).x
+    first = np.zeros(7 + len(basis))
+    first[5] = START_DISTANCE
+    found = least_squares(residuals, first, method="trf", x_scale="jac", max_nfev=60).x
     off = residuals(found)[: wanted.size].reshape(-1, 2) * PIXEL
     error = float(np.sqrt((off**2).sum(1).mean()))
     return FlameFit(found[7 : 7 + SHAPES].astype(np.float32), camera(found), error)

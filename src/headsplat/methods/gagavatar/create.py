@@ -62,6 +62,10 @@ def reconstruct(
     config = model.config
     info: dict[str, Any] = {"weights": Path(weights).name}
     on_black = (frame.foreground * frame.alpha[..., None]).astype(np.float32)
+    head = load_free_head()
+    tracked = head.with_shape(frame.shape)
+    _, pose = still_head(tracked, frame.expression, frame.rotations, frame.T_world_root, config.units)
+    camera = head_camera(frame.camera, pose, config.units)
     if config.head == "flame":
         if flame is None:
             raise HeadsplatError(
@@ -69,19 +73,16 @@ def reconstruct(
                 "came from and give it with --flame."
             )
         picture, matte, landmarks = released_square(frame, on_black)
-        fit = fit_flame(flame, landmarks)
+        fit = fit_flame(flame, landmarks, camera)
         shaped, camera = flame.head.with_shape(fit.shape), fit.camera
         info |= {"head": {"model": "flame", "shape": [round(float(b), 5) for b in fit.shape]}}
     else:
-        head = load_free_head()
         if config.points != len(head):
             raise HeadsplatError(
                 f"{weights} was trained on a head of {config.points:,} vertices, and this one has "
                 f"{len(head):,}; train it again."
             )
-        shaped, picture, matte = head.with_shape(frame.shape), on_black, frame.alpha
-        _, pose = still_head(shaped, frame.expression, frame.rotations, frame.T_world_root, config.units)
-        camera = head_camera(frame.camera, pose, config.units)
+        shaped, picture, matte = tracked, on_black, frame.alpha
     image = source_picture(torch.from_numpy(picture).to(device), config.image_size)
     avatar = avatar_of(model, shaped, image, camera, matte=torch.from_numpy(matte), source=frame.source)
     avatar.info.update(info)
