@@ -15,6 +15,8 @@ import numpy as np
 _HALF_WINDOWS = (2, 3, 4, 6, 8)
 """In frames at 30 per second."""
 _AT_FPS = 30.0
+_LEAST_FPS = 12.0
+"""With fewer frames per second, neighbours show other moments and are not averaged."""
 
 
 def smooth_adaptively(
@@ -95,6 +97,8 @@ def _median_of_five(values: np.ndarray) -> np.ndarray:
 
 
 def _half_windows(fps: float, longest: int) -> list[int]:
+    if fps < _LEAST_FPS:
+        return []
     halves = (max(2, round(half * fps / _AT_FPS)) for half in _HALF_WINDOWS if half <= longest)
     return sorted(set(halves))
 
