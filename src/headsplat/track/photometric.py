@@ -29,6 +29,8 @@ from headsplat.track.likeness import Likeness, Posture, jacobian
 
 _STIFF = 0.3
 """Least stiffness of an action here: hair over a brow must not lift it."""
+_FARTHEST = 0.12
+"""Radians; a tracked head is not turned further from the truth, and a picture that asks for more misleads."""
 _ANTAGONISTS = (("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"))
 
 
@@ -70,7 +72,7 @@ class Fitted:
     """The result of a fit.
 
     Attributes:
-        posture: the better of start and end.
+        posture: the end; the start where the end is no better, or too far from it to be trusted.
         before: mean absolute difference of the structure inside the face at the start, 0..1.
         after: the same at the end; never more than `before`.
         bias: (468, 2) where the detector sees the points of the drawn avatar against where its head model has
@@ -194,7 +196,7 @@ def fit_to_picture(
             )
             step += 1
     after = scene.difference(likeness, posture)
-    if not after < before:
+    if not after < before or _turn(likeness, start, posture) > _FARTHEST:
         posture, after = start, before
     return Fitted(posture, before, after, None if bias is None else bias / height)
 
@@ -268,6 +270,12 @@ def _add_pair(normal: Normal, a: int, b: int, sign: float, weights: np.ndarray, 
     row = np.array([1.0, sign])
     normal.matrix[np.ix_([a, b], [a, b])] += pull * np.outer(row, row)
     normal.vector[[a, b]] -= pull * row * (weights[a - 6] + sign * weights[b - 6])
+
+
+def _turn(likeness: Likeness, one: Posture, other: Posture) -> float:
+    """Radians between the head's directions in two postures."""
+    (a, _), (b, _) = likeness.head_in_camera(one), likeness.head_in_camera(other)
+    return float(np.arccos(np.clip((np.trace(a @ b.T) - 1) / 2, -1, 1)))
 
 
 def _corrected(
