@@ -79,8 +79,10 @@ class Appearance(nn.Module):
         inputs = config.channels
         if config.appearance == "triplane":
             inputs *= len(config.resolutions)
+            # Published: 0.1 to 0.5.
+            spread = config.planes_start / 3, config.planes_start * 5 / 3
             self.planes = nn.ParameterList(
-                torch.empty(3, config.channels, r, r).uniform_(0.1, 0.5) for r in config.resolutions
+                torch.empty(3, config.channels, r, r).uniform_(*spread) for r in config.resolutions
             )
         else:
             sizes = [3 + 6 * config.octaves] + [_MLP_WIDTH] * (_MLP_LAYERS - 1) + [config.channels]

@@ -40,6 +40,8 @@ class GaussianHeadConfig:
             (Table IV, without tri-plane), or "mlp": a network of the position (Table IV, decoded by MLP).
         resolutions: of the tri-planes; several are joined (Table III, M-res: 64, 128, 256, 512).
         channels: of each plane.
+        planes_start: the planes begin at random between a third and five thirds of this. Features are
+            products of three: at the published 0.3 they begin near 0.03, and colours come slowly.
         sample_at: sample the planes at "deformed" centres, as published, or at the "canonical" ones.
         derivations: K, doppelgangers of each Gaussian; 0 = none, axis-aligned (Table IV, without derivation).
         global_derivations: the K rotations belong to the scene and not to each Gaussian (Table IV, global).
@@ -70,7 +72,7 @@ class GaussianHeadConfig:
         opacity_rate: learning rate of the opacity decoder.
         colour_rate: learning rate of the colour decoder.
         rest_rate: learning rate of what the colour decoder gives for degrees above 0.
-        decoders_end: the three rates above fall to this share of them at the last iteration; 1 = they stay, as
+        decoders_end: the three rates above fall to this share at the last iteration; 1 = they stay, as
             published. One picture per step pulls all colours its way: the last ones should pull less.
         derivations_rate: learning rate of the derivations.
         derivations_decay: let it fall to zero at the last iteration, as in the paper; released: it stays.
@@ -116,6 +118,7 @@ class GaussianHeadConfig:
     appearance: Literal["triplane", "direct", "mlp"] = "triplane"
     resolutions: tuple[int, ...] = (64,)
     channels: int = 32
+    planes_start: float = 0.3
     sample_at: Literal["deformed", "canonical"] = "deformed"
     derivations: int = 4
     global_derivations: bool = False
@@ -268,6 +271,7 @@ def small() -> GaussianHeadConfig:
         opacity_rate=2e-3,
         colour_rate=2e-3,
         decoders_end=0.02,
+        planes_start=1.0,
         network_rate_end=1e-5,
         densify_from=200,
         densify_until=1_500,
