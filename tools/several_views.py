@@ -72,7 +72,7 @@ def draw(avatar: Avatar, frame: Frame) -> np.ndarray:
 def face_psnr(picture: np.ndarray, frame: Frame) -> float:
     """Decibels inside the hull of a frame's face points."""
     hull = cv2.convexHull(frame.landmarks[:468].astype(np.int32))
-    inside = cv2.fillConvexPoly(np.zeros(frame.alpha.shape, np.uint8), hull, 1) > 0
+    inside = cv2.fillConvexPoly(np.zeros(frame.alpha.shape, np.uint8), hull, (1,)) > 0
     return float(-10 * np.log10(((picture - _over_grey(frame)) ** 2).mean(-1)[inside].mean()))
 
 

@@ -60,7 +60,7 @@ def calmness(landmarks: np.ndarray) -> float:
 def plainness(expression: Mapping[str, float]) -> float:
     """0..1 for expression weights by name: how near to a face at rest; gaze and lids do not count."""
     size = sum(w * w for name, w in expression.items() if not name.startswith(("eyeLook", "eyeBlink")))
-    return float(np.exp(-0.35 * size))
+    return float(np.exp(-0.7 * size))
 
 
 def sharpness(picture: np.ndarray, landmarks: np.ndarray) -> float:
