@@ -111,3 +111,13 @@ def test_the_gpu_table_needs_a_gpu():
         pytest.skip("there is a GPU")
     with pytest.raises(HeadsplatError, match="GPU"):
         bench.run("cuda")
+
+
+def test_lam_is_measured_with_random_weights(capsys, monkeypatch):
+    from headsplat.evaluate import bench_lam
+
+    monkeypatch.setattr(bench_lam, "RENDER", 64)
+    bench.run("lam", presets=("small",), seconds=0.01, json=True)
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [row["pass"] for row in rows] == ["forward", "training step, 8 frames"]
+    assert all(row["gaussians"] == 6727 and row["ms_min"] > 0 and row["peak_mb"] > 50 for row in rows)

@@ -16,27 +16,31 @@ from headsplat.terminal import Status, finish
 
 @app.command
 def bench(
-    what: Positional[Literal["raster", "animate", "create", "memory", "cuda"]],
+    what: Positional[Literal["raster", "animate", "create", "memory", "cuda", "lam"]],
     *,
     sizes: tuple[int, ...] | None = None,
     avatar: Path | None = None,
     photo: Path | None = None,
+    preset: tuple[Literal["small", "lam_5k", "released_20k", "paper"], ...] = (),
     seconds: float = 4.0,
     json: bool = False,
 ) -> None:
     """Measure this machine, against baselines in the same run.
 
     Args:
-        what: drawing, animating and drawing, a photo into an avatar, peak memory, or a GPU.
+        what: drawing, animating and drawing, a photo into an avatar, peak memory, a GPU, or
+            LAM's network.
         sizes: numbers of Gaussians of the synthetic scene.
         avatar: an .avatar file to measure besides the synthetic scene.
         photo: the photo for create; default the bundled portrait.
+        preset: of LAM; default all on a GPU, and on a CPU small.
         seconds: about how long each comparison runs.
         json: print all rows as one JSON list in the last line.
     """
     from headsplat.evaluate import bench as benches
 
-    benches.run(what, json=json, sizes=sizes or benches.SIZES, avatar=avatar, photo=photo, seconds=seconds)
+    given = {"avatar": avatar, "photo": photo, "presets": preset, "seconds": seconds}
+    benches.run(what, json=json, sizes=sizes or benches.SIZES, **given)
 
 
 @app.command
