@@ -188,6 +188,21 @@ def test_refusals(film: Path, made: tuple[Path, Summary], tmp_path: Path) -> Non
             track_recording(film, tmp_path / "out", options)
 
 
+def test_of_several_people_one_is_chosen(tmp_path: Path) -> None:
+    people = [paint(seed=seed, size=224, focal=520.0).image for seed in (600, 601)]
+    with VideoWriter(tmp_path / "two.mp4", fps=25) as video:
+        for _ in range(8):
+            video.write(np.hstack(people))
+    with pytest.raises(HeadsplatError, match="--face 1"):
+        track_recording(tmp_path / "two.mp4", tmp_path / "none", Options(size=96))
+    for face in (1, 2):
+        root = tmp_path / str(face)
+        assert track_recording(tmp_path / "two.mp4", root, Options(size=96, face=face)).frames == 8
+        (scale, _, move), _ = read_native(root).info["crop"]
+        middle = (48 - move) / scale
+        assert 224 * (face - 1) < middle < 224 * face
+
+
 def test_fewer_frames(film: Path, tmp_path: Path) -> None:
     summary = track_recording(film, tmp_path / "few", Options(size=96, fps=12.5, most=8))
     dataset = read_native(tmp_path / "few")

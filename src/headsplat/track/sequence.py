@@ -13,7 +13,7 @@ from headsplat.track.points import FacePoints
 from headsplat.track.smoothing import smooth_adaptively, spikes, without_spikes
 from headsplat.track.solver import Fit, Pose, project
 
-_KEYFRAMES = 8
+_KEYFRAMES, _CANDIDATES = 8, 2000
 _SAMPLES = 24
 """Frames from which a person's own points are learned."""
 _REGIONS = (("mouth", "jaw", "tongue"), ("eye",), ("brow",), ("cheek", "nose"))
@@ -47,13 +47,15 @@ def fill_gaps(landmarks: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 def keyframes(landmarks: np.ndarray) -> list[int]:
     """Numbers of a few frames (T, 478, 2) that differ most from each other (farthest-point choice)."""
-    normal = landmarks[:, : lm.MESH] - landmarks[:, : lm.MESH].mean(1, keepdims=True)
-    normal = (normal / np.linalg.norm(normal, axis=(1, 2), keepdims=True)).reshape(len(landmarks), -1)
+    numbers = np.unique(np.linspace(0, len(landmarks) - 1, min(_CANDIDATES, len(landmarks))).astype(int))
+    normal = landmarks[numbers, : lm.MESH]
+    normal = normal - normal.mean(1, keepdims=True)
+    normal = (normal / np.linalg.norm(normal, axis=(1, 2), keepdims=True)).reshape(len(numbers), -1)
     chosen, distance = [0], np.linalg.norm(normal - normal[0], axis=1)
-    while len(chosen) < min(_KEYFRAMES, len(landmarks)):
+    while len(chosen) < min(_KEYFRAMES, len(numbers)):
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, np.linalg.norm(normal - normal[chosen[-1]], axis=1))
-    return chosen
+    return [int(numbers[i]) for i in chosen]
 
 
 def meet(

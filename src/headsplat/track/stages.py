@@ -88,7 +88,7 @@ def follow_film(
             f"{footage.path.name} shows no face that can be tracked in {100 * (1 - present.mean()):.0f} % of "
             "its frames; use a video of one person facing the camera."
         )
-    filled = fill_gaps(points[start:end].astype(np.float64), present)
+    filled = fill_gaps(points[start:end], present)
     present = present & ~glitches(filled, present)
     return Followed(
         first=start,

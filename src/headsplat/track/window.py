@@ -45,7 +45,7 @@ class Window:
 
     def points(self, points: np.ndarray) -> np.ndarray:
         """(..., 2) points of the source in pixels of the result."""
-        return (points - [self.x, self.y]) * self.scale
+        return (points - np.array([self.x, self.y], points.dtype)) * points.dtype.type(self.scale)
 
     def cut(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The window of a frame.
