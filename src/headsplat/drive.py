@@ -15,7 +15,8 @@ def read_motion(source: str | Path, progress: Callable[[str, float], None] | Non
 
     Args:
         source: a key of `TAKES`, a Live Link Face `.csv`, a LAM `.json`, a recording made by `headsplat
-            track`, a folder of FLAME parameters tracked with VHAP, or a video, which is tracked.
+            track`, a folder of FLAME parameters tracked with VHAP or with GAGAvatar's tracker, or a video,
+            which is tracked.
         progress: called with the name of a step and the fraction done, while a video is tracked.
 
     Raises:
@@ -37,6 +38,10 @@ def read_motion(source: str | Path, progress: Callable[[str, float], None] | Non
 
         return read_dataset(source).motion()
     if Path(source).is_dir():
+        from headsplat.data.datasets import gagavatar, layout_of
+
+        if layout_of(Path(source)) == "gagavatar":
+            return gagavatar.moving_head(gagavatar.read_gagavatar(source))
         from headsplat.data.flame_folder import read_flame_folder
 
         return read_flame_folder(source).motion

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,10 @@ from headsplat.avatar_file import load_avatar, save_avatar
 from headsplat.bake import bake
 from headsplat.camera import Camera
 from headsplat.clip import Frame
+from headsplat.drive import read_motion
 from headsplat.errors import HeadsplatError
+from headsplat.export import export
+from headsplat.gaussians import axis_angle_to_matrix
 from headsplat.head.flame import flame_from_arrays
 from headsplat.methods.gagavatar.align import FIRST, MEDIAPIPE, fit_flame
 from headsplat.methods.gagavatar.create import avatar_of, reconstruct
@@ -102,7 +106,7 @@ def test_a_damaged_renderer_is_refused(avatar: Avatar) -> None:
             refine(network, features, alpha)
 
 
-def test_baking_binds_what_was_lifted_and_comes_near_the_pictures(avatar: Avatar) -> None:
+def test_baking_binds_what_was_lifted_and_comes_near_the_pictures(avatar: Avatar, tmp_path: Path) -> None:
     from headsplat.methods.gagavatar import bake as method
 
     rig, report = method.bake(avatar, steps=40)
@@ -117,6 +121,10 @@ def test_baking_binds_what_was_lifted_and_comes_near_the_pictures(avatar: Avatar
     moved = rig.animate(rotations={"head": (0.0, 0.4, 0.0)}).means - rig.gaussians.means
     wanted = avatar.animate(rotations={"head": (0.0, 0.4, 0.0)}).means - avatar.gaussians.means
     np.testing.assert_allclose(moved[:points], wanted[:points], atol=1e-5)
+    for name in ("a.html", "a.ply"):  # the browser's page has the rig in it
+        export(rig, tmp_path / name)
+        with pytest.raises(HeadsplatError, match="bake"):
+            export(avatar, tmp_path / name)
     low = np.flatnonzero(rig.gaussians.means[points:, 1] < -0.16) + points
     if len(low):
         assert np.abs(moved[low]).mean() < np.abs(wanted[low]).mean()
@@ -258,6 +266,34 @@ def test_flame_is_found_in_a_photo() -> None:
     found = flame.head.with_shape(fit.shape).with_pose().vertices * 5
     seen, true = fit.camera.project(found)[:, :2], view.project(vertices)[:, :2]
     assert np.median(np.linalg.norm(seen - true, axis=1)) < 12
+
+
+def test_tracks_of_the_authors_drive_an_avatar(tmp_path: Path) -> None:
+    rng, tracks = np.random.default_rng(8), {}
+    for i in range(4):
+        turn = axis_angle_to_matrix(np.array([0.1, np.pi - 0.2, 0.05]) + rng.normal(0, 0.1, 3))
+        transform = np.concatenate([turn, rng.normal([0, 0, 9], 0.1)[:, None]], 1).astype(np.float32)
+        tracks[f"clip_{i}"] = {
+            "bbox": np.array([0.2, 0.2, 0.8, 0.8], np.float32),
+            "shapecode": np.zeros(300, np.float32),
+            "expcode": rng.normal(size=100).astype(np.float32),
+            "posecode": np.array([0, 0, 0, 0.1 * i, 0, 0], np.float32),
+            "eyecode": rng.normal(0, 0.1, 6).astype(np.float32),
+            "transform_matrix": transform,
+        }
+    (tmp_path / "optim.pkl").write_bytes(pickle.dumps(tracks))
+    motion = read_motion(tmp_path)
+    assert len(motion) == 4 and motion.root is not None and motion.expressions[:1] == ("expr0",)
+    cameras = [in_units(camera_of(t["transform_matrix"]), 1 / 5) for t in tracks.values()]
+    still = np.diag([1.0, -1, -1, 1])
+    still[:3, 3] = np.median([c.viewmat[:3, 3] for c in cameras], axis=0)
+    points = rng.normal(0, 0.1, (7, 3))
+    for i, (track, camera) in enumerate(zip(tracks.values(), cameras, strict=True)):
+        np.testing.assert_allclose(motion.weights[i], track["expcode"])
+        assert motion.rotations[i, 2, 0] == pytest.approx(0.1 * i)
+        moved = points @ motion.root[i, :3, :3].T + motion.root[i, :3, 3]
+        seen = replace(camera, viewmat=still.astype(np.float32)).project(moved)
+        np.testing.assert_allclose(seen, camera.project(points), rtol=1e-4)
 
 
 def test_squares_are_cut_with_black_where_the_picture_ends() -> None:

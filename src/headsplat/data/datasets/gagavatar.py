@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from headsplat.data.datasets.flame_pose import JOINTS, expression_names, rigid
 from headsplat.data.datasets.pixels import DATABASE
 from headsplat.data.datasets.untrusted import numbers, read_json, read_pickle
 from headsplat.errors import HeadsplatError
+from headsplat.motion import Motion
 
 FILES = ("smoothed.pkl", "optim.pkl")
 """Where the tracks are; those smoothed over time are preferred."""
@@ -99,6 +101,19 @@ def read_gagavatar(folder: str | os.PathLike[str], *, video: str | None = None) 
         problems=problems,
         info={"videos": videos if video is None else {video: videos[video]}},
     )
+
+
+def moving_head(dataset: Dataset) -> Motion:
+    """What drives an avatar as the person of such a recording moved.
+
+    There the head stands still and cameras move; here the bust moves before a camera straight in front of it,
+    which stays where the recorded ones were in the middle (median).
+    """
+    motion = dataset.motion()
+    seen = np.stack([view.camera.viewmat for view in dataset.views]).astype(np.float64)
+    T_camera_world = rigid(np.diag([1.0, -1.0, -1.0]), np.median(seen[:, :3, 3], axis=0))
+    root = np.linalg.inv(T_camera_world) @ seen @ np.stack([v.T_world_root for v in dataset.views])
+    return replace(motion, root=root.astype(np.float32))
 
 
 def _view(root: Path, key: str, track: Mapping[str, Any], number: int) -> View:
