@@ -19,6 +19,7 @@ from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.extend import INSET, extend
 from headsplat.methods.lift.glasses import find_glasses, lift_glasses
 from headsplat.methods.lift.hair import grow_hair, hair_shown, read_style
+from headsplat.methods.lift.lids import open_lids
 from headsplat.methods.lift.loose import Loose, join, pick, to_rest
 from headsplat.methods.lift.numeric import smoothstep
 from headsplat.methods.lift.outline import fit_outline
@@ -64,7 +65,7 @@ def reconstruct(
     config = config or LiftConfig()
     tell = progress or (lambda _: None)
     frames = [frames] if isinstance(frames, Frame) else list(frames)
-    sights = _sights(frames, model or load_free_head(), tell)
+    sights = _sights(frames, open_lids(frames[0], model or load_free_head()), tell)
     frames = [frames[0], *(sight.view.frame for sight in sights[1:])]  # in the tone of the first
     view, segments = sights[0].view, sights[0].segments
     hair = measure_hair(sights)
