@@ -204,6 +204,7 @@ def bake(
     output: Output,
     *,
     motion: str | None = None,
+    average: bool = False,
     json: bool = False,
 ) -> None:
     """Turn an avatar that runs a network per frame into one that plays everywhere, the browser included.
@@ -213,6 +214,8 @@ def bake(
         output: the .avatar file to write.
         motion: what to fit its expressions to: best the recording that it was trained on; else a take, a
             motion or a video; without it the built-in takes.
+        average: colours that depend on the view become their mean over 25 degrees to either side, instead of
+            those from in front.
         json: print one machine-readable line last.
     """
     from dataclasses import asdict
@@ -224,7 +227,12 @@ def bake(
     live = load_avatar(avatar)
     driver = None if motion is None else read_motion(motion)
     with Status("Baking") as status:
-        rig, report = bake_avatar(live, driver, progress=lambda done: status("Baking", done))
+        rig, report = bake_avatar(
+            live,
+            driver,
+            yaws=(-25.0, 0.0, 25.0) if average else (0.0,),
+            progress=lambda done: status("Baking", done),
+        )
     save_avatar(rig, output)
     facts = {"avatar": str(output), "bytes": output.stat().st_size, **asdict(report)}
     finish(
