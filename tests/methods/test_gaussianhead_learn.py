@@ -21,7 +21,7 @@ from headsplat.methods.gaussianhead.config import GaussianHeadConfig, paper, rel
 from headsplat.methods.gaussianhead.create import create_avatar
 from headsplat.methods.gaussianhead.learn import Learner, deliver, trainable, views_of
 from headsplat.methods.gaussianhead.model import pose
-from headsplat.methods.gaussianhead.scene import scene_of
+from headsplat.methods.gaussianhead.scene import scene_of, start_of
 from headsplat.networks import Network
 from headsplat.raster import rasterize
 from headsplat.train import loop
@@ -235,6 +235,28 @@ def test_the_scene_is_measured_in_pictures(recording: Dataset) -> None:
     joint = np.eye(4)
     joint[:3, 3] = scene.bones.rest[scene.bones.head]
     np.testing.assert_allclose(T @ joint, view.T_world_head, atol=1e-5)
+
+
+def test_the_start_reaches_out_to_the_matte_and_beyond_the_picture(recording: Dataset) -> None:
+    config = tiny(gaussians=2000)
+    scene = scene_of(recording, config)
+    start = start_of(scene, config, np.random.default_rng(0))
+    assert len(start.means) == 2000 and start.blend is not None
+    np.testing.assert_allclose(start.skin_weights.sum(1), 1, atol=1e-6)
+    view = recording.views[0]
+    rest = start.means * scene.half + scene.centre
+    T = np.einsum("nk,nkij->nij", start.skin_weights, scene.transforms(view)[start.skin_joints])
+    world = np.einsum("nij,nj->ni", T[:, :3, :3], rest) + T[:, :3, 3]
+    x, y, depth = view.camera.project(world).T
+    inside = (x > 0) & (x < SIZE) & (y > 0) & (y < SIZE)
+    assert (depth > 0.5).all() and inside.mean() > 0.6
+    assert ((y > SIZE) & (y < 1.15 * SIZE)).any(), "the bust goes on below the picture"
+    _, alpha = recording.load(view)
+    covered = np.zeros((SIZE, SIZE), bool)
+    for dx, dy in np.ndindex(3, 3):
+        column, row = (np.clip(v.astype(int) + d - 1, 0, SIZE - 1) for v, d in ((x, dx), (y, dy)))
+        covered[row[inside], column[inside]] = True
+    assert covered[alpha > 0.9].mean() > 0.9
 
 
 def test_who_is_learned_from(recording: Dataset) -> None:

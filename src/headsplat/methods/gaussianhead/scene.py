@@ -152,6 +152,8 @@ HAIR_DEPTH = 0.05
 """Thickness of the layer around the scalp, metres."""
 OUTER_VIEWS = 8
 """How many views are asked what they show."""
+BORDER = 0.08
+"""Share of the picture's height by which the matte is continued beyond its borders."""
 NEARLY = -0.2
 """Cosine between normal and camera above which a vertex may be seen: a little over the edge."""
 
@@ -226,6 +228,18 @@ def _shown(scene: Scene, model: HeadModel, vertices: np.ndarray, normals: np.nda
     return shown
 
 
+def _and_beyond(pixels: np.ndarray, camera: Camera) -> np.ndarray:
+    """(M, 2) pixels and the mirror images of those near a border: who moves shows what lay beyond it."""
+    band, size = BORDER * camera.height, np.array([camera.width, camera.height])
+    found = [pixels]
+    for axis in (0, 1):
+        for border in (0, size[axis]):
+            near = pixels[np.abs(pixels[:, axis] - border) < band].copy()
+            near[:, axis] = 2 * border - near[:, axis]
+            found.append(near)
+    return np.concatenate(found)
+
+
 def _some_views(scene: Scene) -> list[View]:
     dataset = scene.dataset
     learned = dataset.train or tuple(range(len(dataset)))
@@ -243,7 +257,7 @@ def _out_to_the_matte(scene: Scene, count: int, rng: np.random.Generator) -> tup
         T = scene.transforms(view)
         seen = view.camera.project(lbs.skin(vertices, T, model.skin_weights).astype(np.float64))
         rows, columns = np.nonzero(alpha > 0.5)
-        pixels = np.stack([columns, rows], 1) + 0.5
+        pixels = _and_beyond(np.stack([columns, rows], 1) + 0.5, view.camera)
         if not len(pixels):
             continue
         pixels = pixels[rng.choice(len(pixels), min(len(pixels), 20_000), replace=False)]
