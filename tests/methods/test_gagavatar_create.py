@@ -106,10 +106,14 @@ def test_a_damaged_renderer_is_refused(avatar: Avatar) -> None:
             refine(network, features, alpha)
 
 
-def test_baking_binds_what_was_lifted_and_comes_near_the_pictures(avatar: Avatar, tmp_path: Path) -> None:
+def test_baking_binds_what_was_lifted_and_comes_near_the_pictures(
+    avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from headsplat.methods.gagavatar import bake as method
 
-    rig, report = method.bake(avatar, steps=40)
+    monkeypatch.setattr(method, "POSES", 6)
+    monkeypatch.setattr(method, "HELD", 3)
+    rig, report = method.bake(avatar, steps=25)
     assert rig.refiner is None and rig.deformer is None and rig.gaussians.features.shape[1] == 3
     assert report.psnr > report.plain_psnr and report.poses == method.HELD
     assert rig.info["baked"]["psnr"] == report.psnr
@@ -134,6 +138,8 @@ def test_the_verb_bake_knows_the_method(avatar: Avatar, monkeypatch: pytest.Monk
     from headsplat.methods.gagavatar import bake as method
 
     monkeypatch.setattr(method, "STEPS", 1)
+    monkeypatch.setattr(method, "POSES", 2)
+    monkeypatch.setattr(method, "HELD", 1)
     seen: list[float] = []
     rig, report = bake(replace(avatar), progress=seen.append)
     assert report.poses and seen[-1] == 1.0 and rig.method == "gagavatar"

@@ -129,11 +129,11 @@ def test_without_lifting_loss_nothing_pulls_the_points(recording: Path) -> None:
 
 def test_it_learns(recording: Path) -> None:
     subject = learner(recording)
-    scalars = [subject.step(i) for i in range(30)]
-    assert np.mean([s["loss"] for s in scalars[-5:]]) < 0.6 * scalars[0]["loss"]
+    scalars = [subject.step(i) for i in range(20)]
+    assert np.mean([s["loss"] for s in scalars[-5:]]) < 0.7 * scalars[0]["loss"]
     judged = subject.judge()
     assert set(judged) == {"fit", "fit_coarse", "psnr", "psnr_coarse"}
-    assert subject.preview(30).shape == (64, 128, 3)
+    assert subject.preview(20).shape == (64, 128, 3)
 
 
 def test_targets_are_all_frames_in_turn_and_never_their_own_source(recording: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -297,13 +298,18 @@ def test_tensors_of_one_shape_exchanged_are_refused(a: str, b: str, tmp_path: Pa
         load_gagavatar(write(values, tmp_path / "swapped.safetensors"))
 
 
+TRAP = Path(tempfile.gettempdir()) / "headsplat-was-here"
+
+
 class Bomb:
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return exec, ("open('/tmp/headsplat-bomb', 'w')",)
+        return exec, (f"open({str(TRAP)!r}, 'w')",)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_torch_archives_are_read_without_running_them(tmp_path: Path) -> None:
-    path, trap = tmp_path / "GAGAvatar.pt", Path("/tmp/headsplat-bomb")
+    path = tmp_path / "GAGAvatar.pt"
+    TRAP.unlink(missing_ok=True)
     for content in ({"model": {"a": Bomb()}}, Bomb()):
         torch.save(content, path)
         with pytest.raises(HeadsplatError, match="plain tensors"):
@@ -311,7 +317,7 @@ def test_torch_archives_are_read_without_running_them(tmp_path: Path) -> None:
         path.write_bytes(pickle.dumps(content))
         with pytest.raises(HeadsplatError, match="plain tensors"):
             load_gagavatar(path)
-        assert not trap.exists()
+        assert not TRAP.exists()
     torch.save({"model": tensors(), "meta_cfg": {"MODEL": {"NAME": "GAGAvatar"}}}, path)
     whole = path.read_bytes()
     for count in (0, 5, 100, len(whole) // 2, len(whole) - 1):
