@@ -192,6 +192,24 @@ def test_nothing_to_see_leaves_the_start() -> None:
     np.testing.assert_array_equal(fitted.posture.camera.viewmat, start.camera.viewmat)
 
 
+@pytest.mark.parametrize("landmarks", [np.zeros((lm.COUNT, 2)), np.full((lm.COUNT, 2), np.nan)])
+def test_a_picture_without_a_face_leaves_the_start(landmarks: np.ndarray) -> None:
+    start = posture(SMILE)
+    fitted = fit_to_picture(likeness(), replace(picture_of(start), landmarks=landmarks), start, BLIND)
+    assert fitted.posture is start
+
+
+def test_a_face_cut_by_the_edge_is_fitted_by_what_is_there() -> None:
+    truth, start = posture(yaw=0.05), posture(yaw=0.02)
+    whole = picture_of(truth)
+    camera = truth.camera.crop(0, 0, SIZE // 2 + 10, SIZE)
+    half = Picture(
+        np.ascontiguousarray(whole.image[:, : camera.width]), whole.inside[:, : camera.width], whole.landmarks
+    )
+    fitted = fit_to_picture(likeness(), half, replace(start, camera=camera), BLIND)
+    assert off(fitted.posture, truth)[0] < 0.5 * off(start, truth)[0]
+
+
 def test_a_film_is_followed_and_a_steady_error_taken_out() -> None:
     truths = [
         posture(

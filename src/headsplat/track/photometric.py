@@ -29,6 +29,8 @@ from headsplat.track.likeness import Likeness, Posture, jacobian
 
 _STIFF = 0.3
 """Least stiffness of an action here: hair over a brow must not lift it."""
+_SMALLEST = 16
+"""Pixels from forehead to chin; less shows no expression."""
 _FARTHEST = 0.12
 """Radians; a tracked head is not turned further from the truth, and a picture that asks for more misleads."""
 _ANTAGONISTS = (("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"))
@@ -72,7 +74,8 @@ class Fitted:
     """The result of a fit.
 
     Attributes:
-        posture: the end; the start where the end is no better, or too far from it to be trusted.
+        posture: the end; the start where the end is no better or too far away to be trusted, or where
+            there is no face to see.
         before: mean absolute difference of the structure inside the face at the start, 0..1.
         after: the same at the end; never more than `before`.
         bias: (468, 2) where the detector sees the points of the drawn avatar against where its head model has
@@ -180,6 +183,8 @@ def fit_to_picture(
         HeadsplatError: an avatar that cannot be fitted.
     """
     likeness = avatar if isinstance(avatar, Likeness) else Likeness(avatar)
+    if not lm.face_height(picture.landmarks) >= _SMALLEST:
+        return Fitted(start, 0.0, 0.0, bias)
     scene = Scene.of(picture, start.camera, effort.face)
     posture, step = start, 0
     belief = np.zeros_like(start.weights) if belief is None else belief
