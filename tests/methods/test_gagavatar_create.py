@@ -27,7 +27,12 @@ from headsplat.methods.gagavatar.align import FIRST, MEDIAPIPE, fit_flame
 from headsplat.methods.gagavatar.create import avatar_of, reconstruct
 from headsplat.methods.gagavatar.flame import FlameWithEye, flame_with_eye
 from headsplat.methods.gagavatar.geometry import camera_of, in_units
-from headsplat.methods.gagavatar.learn import Learner, start_near_the_plane, trainable
+from headsplat.methods.gagavatar.learn import (
+    Learner,
+    recordings_in,
+    start_near_the_plane,
+    trainable,
+)
 from headsplat.methods.gagavatar.model import Gagavatar
 from headsplat.methods.gagavatar.preprocess import cut_square
 from headsplat.methods.gagavatar.weights import save_gagavatar
@@ -274,20 +279,35 @@ def test_flame_is_found_in_a_photo() -> None:
     assert np.median(np.linalg.norm(seen - true, axis=1)) < 12
 
 
-def test_tracks_of_the_authors_drive_an_avatar(tmp_path: Path) -> None:
+def write_tracks(folder: Path, *videos: str) -> dict[str, dict[str, np.ndarray]]:
+    """Four frames each, as the authors' tracker leaves them; a person has a shape of her own."""
     rng, tracks = np.random.default_rng(8), {}
-    for i in range(4):
-        turn = axis_angle_to_matrix(np.array([0.1, np.pi - 0.2, 0.05]) + rng.normal(0, 0.1, 3))
-        transform = np.concatenate([turn, rng.normal([0, 0, 9], 0.1)[:, None]], 1).astype(np.float32)
-        tracks[f"clip_{i}"] = {
-            "bbox": np.array([0.2, 0.2, 0.8, 0.8], np.float32),
-            "shapecode": np.zeros(300, np.float32),
-            "expcode": rng.normal(size=100).astype(np.float32),
-            "posecode": np.array([0, 0, 0, 0.1 * i, 0, 0], np.float32),
-            "eyecode": rng.normal(0, 0.1, 6).astype(np.float32),
-            "transform_matrix": transform,
-        }
-    (tmp_path / "optim.pkl").write_bytes(pickle.dumps(tracks))
+    for number, video in enumerate(videos):
+        for i in range(4):
+            turn = axis_angle_to_matrix(np.array([0.1, np.pi - 0.2, 0.05]) + rng.normal(0, 0.1, 3))
+            place = rng.normal([0, 0, 9], 0.1)[:, None]
+            tracks[f"{video}_{i}"] = {
+                "bbox": np.array([0.2, 0.2, 0.8, 0.8], np.float32),
+                "shapecode": np.full(300, number, np.float32),
+                "expcode": rng.normal(size=100).astype(np.float32),
+                "posecode": np.array([0, 0, 0, 0.1 * i, 0, 0], np.float32),
+                "eyecode": rng.normal(0, 0.1, 6).astype(np.float32),
+                "transform_matrix": np.concatenate([turn, place], 1).astype(np.float32),
+            }
+    (folder / "optim.pkl").write_bytes(pickle.dumps(tracks))
+    return tracks
+
+
+def test_every_video_of_a_folder_of_tracks_is_one_person(tmp_path: Path) -> None:
+    write_tracks(tmp_path, "ada", "bob")
+    found = recordings_in(tmp_path)
+    assert [len(r) for r in found] == [4, 4] and [r.shape[0] for r in found] == [0, 1]
+    write_tracks(tmp_path, "ada")
+    assert len(recordings_in(tmp_path)) == 1
+
+
+def test_tracks_of_the_authors_drive_an_avatar(tmp_path: Path) -> None:
+    tracks, rng = write_tracks(tmp_path, "clip"), np.random.default_rng(9)
     motion = read_motion(tmp_path)
     assert len(motion) == 4 and motion.root is not None and motion.expressions[:1] == ("expr0",)
     cameras = [in_units(camera_of(t["transform_matrix"]), 1 / 5) for t in tracks.values()]

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from headsplat import losses
+from headsplat.data.dataset import Dataset
 from headsplat.data.datasets import read_dataset
+from headsplat.data.datasets.gagavatar import read_gagavatar
 from headsplat.errors import HeadsplatError
 from headsplat.head.free import load_free_head
 from headsplat.head.model import HeadModel
@@ -221,8 +223,26 @@ def trainable(data: Sequence[Path], settings: Settings, device: str) -> Learner:
         HeadsplatError: a recording cannot be read or does not fit the settings.
     """
     head = _head(settings)
-    subjects = [Subject(read_dataset(folder), head, settings.model, settings.size, device) for folder in data]
+    recordings = [recording for folder in data for recording in recordings_in(folder)]
+    subjects = [Subject(r, head, settings.model, settings.size, device) for r in recordings]
     return Learner(subjects, settings, device)
+
+
+def recordings_in(folder: Path) -> list[Dataset]:
+    """The recordings of a folder, one person each.
+
+    A folder of GAGAvatar's tracker may hold many videos; those with fewer than two frames to learn from are
+    left out.
+
+    Raises:
+        HeadsplatError: it cannot be read.
+    """
+    whole = read_dataset(folder)
+    videos = whole.info.get("videos", {})
+    if whole.layout != "gagavatar" or len(videos) < 2:
+        return [whole]
+    parts = [read_gagavatar(whole.root, video=video) for video in videos]
+    return [part for part in parts if len(part.train) > 1] or [whole]
 
 
 def deliver(learner: Learner, out: Path) -> dict[str, Any]:
@@ -234,7 +254,8 @@ def deliver(learner: Learner, out: Path) -> dict[str, Any]:
     subject = learner.subjects[0]
     number = learner._learned(subject)[0]
     image, camera = subject.source(number)
-    avatar = avatar_of(learner.model, subject.shaped, image, camera, matte=subject.target(number).alpha)
+    matte, source = subject.target(number).alpha, str(subject.dataset.info.get("source", ""))
+    avatar = avatar_of(learner.model, subject.shaped, image, camera, matte=matte, source=source)
     save_avatar(avatar, out / "model.avatar")
     return {"model": str(out / "model.safetensors"), "avatar": str(out / "model.avatar")}
 
