@@ -87,10 +87,15 @@ class Ledger:
 
     def close(self) -> None:
         """Throw the ledger away: the recording is finished."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        forget(self.folder.parent)
 
     def _path(self, stage: str, number: int) -> Path:
         return self.folder / f"{stage}-{number:06d}.npz"
+
+
+def forget(root: Path) -> None:
+    """Throw away what an unfinished job left in a recording."""
+    shutil.rmtree(root / _FOLDER, ignore_errors=True)
 
 
 def in_blocks(frames: Iterable[Any], done: int) -> Iterator[tuple[int, Iterator[Any]]]:

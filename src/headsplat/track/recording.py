@@ -33,7 +33,7 @@ from headsplat.head.model import HeadModel
 from headsplat.track import landmarks as lm
 from headsplat.track.fit import landmark_errors
 from headsplat.track.footage import Footage, open_footage
-from headsplat.track.ledger import Ledger
+from headsplat.track.ledger import Ledger, forget
 from headsplat.track.points import FacePoints, face_points
 from headsplat.track.silhouette import calm_frames, improve_by_outlines
 from headsplat.track.solver import Fit, Pose
@@ -124,6 +124,7 @@ def track_recording(
     if not 64 <= options.size <= 2048:
         raise HeadsplatError(f"--size is {options.size}; give 64 to 2048 pixels.")
     if is_native(root):
+        forget(root)  # a kill may have come between the last file and tidying up
         raise HeadsplatError(f"{root} holds a finished recording; delete it or choose another name.")
     flame = None if options.flame is None else load_flame(options.flame)
     footage = open_footage(source, fps=options.fps, most=options.most)
@@ -132,11 +133,14 @@ def track_recording(
     ledger = Ledger(
         root, {**job, "face": options.face, "shot": options.shot, "flame": flame_file, "version": 1}
     )
-    followed = follow_film(footage, ledger, options.face, options.shot, report)
+    by_points = 0.4 if make_avatar is not None else 0.9 if flame is not None else 1.0
+    by_pictures = 0.9 if flame is not None else 1.0
+    basic = _part(report, 0.0, by_points)
+    followed = follow_film(footage, ledger, options.face, options.shot, basic)
     present, scores = followed.present, followed.scores
     window = choose_window(followed.landmarks[present], footage.width, footage.height, options.size)
     centre, landmarks = np.full(2, options.size / 2), window.points(followed.landmarks)
-    covers = cut_out(footage, followed, landmarks, window, root, ledger, report)
+    covers = cut_out(footage, followed, landmarks, window, root, ledger, basic)
 
     def improve(found: Fit) -> Fit:
         valid = window.inside(footage.width, footage.height)
@@ -145,7 +149,7 @@ def track_recording(
             face_points(), found, landmarks, numbers, lambda t: read_pixels(root, t), valid
         )
 
-    fit, points = fit_film(face_points(), landmarks, present, centre, footage.fps, ledger, improve, report)
+    fit, points = fit_film(face_points(), landmarks, present, centre, footage.fps, ledger, improve, basic)
     errors = landmark_errors(points, fit, landmarks, centre).mean(1)
     confidence = _confidence(fit, landmarks / window.scale, errors, covers, scores) * present
     dataset = _describe(root, footage, followed, window, fit, landmarks, confidence)
@@ -153,25 +157,33 @@ def track_recording(
     if make_avatar is not None:
         from headsplat.track.compare import compare
 
-        fit, *differences = compare(dataset, fit, make_avatar, ledger, UNSURE, report)
+        comparing = _part(report, by_points, by_pictures)
+        fit, *differences = compare(dataset, fit, make_avatar, ledger, UNSURE, comparing)
         dataset = _describe(root, footage, followed, window, fit, landmarks, confidence)
         errors = landmark_errors(points, fit, landmarks, centre).mean(1)
     fitted = None
     if flame is not None:
         from headsplat.track.flame import fit_flame
 
-        fitted = fit_flame(dataset, load_free_head(), flame, lambda step, _: report(step, 1.0))
+        fitted = fit_flame(dataset, load_free_head(), flame, _part(report, by_pictures, 1.0))
         train, test = first_seven_tenths(len(dataset))
         info = {**dataset.info, "flame_error_mm": 1e3 * float(fitted.errors.mean())}
         dataset = replace(dataset, train=train, test=test, info=info)
+    sure = confidence >= UNSURE
+    error = 100 * float(errors[sure].mean()) if sure.any() else float("nan")
+    jitter = 100 * jitter_of(points, fit, centre, sure)
+    info = {
+        "landmark_error_percent": round(error, 4) if sure.any() else None,
+        "jitter_percent": round(jitter, 4),
+    }
+    dataset = replace(dataset, info={**dataset.info, **info})
     write_index(dataset, None if fitted is None else fitted.dataset)
     ledger.close()
     report("Done", 1.0)
-    sure = confidence >= UNSURE
     return Summary(
         frames=len(landmarks),
-        landmark_error=100 * float(errors[sure].mean()) if sure.any() else float("nan"),
-        jitter=100 * jitter_of(points, fit, centre, sure),
+        landmark_error=error,
+        jitter=jitter,
         low_confidence_frames=tuple(np.flatnonzero(~sure).tolist()),
         shots=followed.shots,
         shot=followed.shot,
@@ -179,6 +191,11 @@ def track_recording(
         flame_error=None if fitted is None else 1e3 * float(fitted.errors.mean()),
         seconds=perf_counter() - start,
     )
+
+
+def _part(report: Progress, low: float, high: float) -> Progress:
+    """A report about a part of the work that goes from one share of the whole to another."""
+    return lambda step, share: report(step, low + (high - low) * share)
 
 
 def jitter_of(points: FacePoints, fit: Fit, centre: np.ndarray, sure: np.ndarray) -> float:
