@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from painted_head import paint
 
+from headsplat.avatar import Avatar
+from headsplat.clip import Frame
 from headsplat.data.datasets.native import read_native
 from headsplat.data.image import write_image
 from headsplat.data.video import VideoWriter
@@ -22,6 +24,7 @@ from headsplat.drive import read_motion
 from headsplat.errors import HeadsplatError
 from headsplat.head.free import load_free_head
 from headsplat.motion import head_turn
+from headsplat.reconstruct import reconstruct
 from headsplat.track.recording import UNSURE, Options, Summary, track_recording
 
 pytest.importorskip("mediapipe")
@@ -201,6 +204,28 @@ def test_of_several_people_one_is_chosen(tmp_path: Path) -> None:
         (scale, _, move), _ = read_native(root).info["crop"]
         middle = (48 - move) / scale
         assert 224 * (face - 1) < middle < 224 * face
+
+
+def test_pictures_are_compared_with_an_avatar(film: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    frames: list[Frame] = []
+    shares: list[float] = []
+
+    def make(frame: Frame) -> Avatar:
+        frames.append(frame)
+        return reconstruct(frame, gaussians="5k", refine=0)
+
+    root, options = tmp_path / "compared", Options(size=192, fps=12.5, most=8)
+    summary = track_recording(film, root, options, lambda _, share: shares.append(share), make)
+    assert len(frames) == 1 and frames[0].image.shape == (192, 192, 3)
+    assert summary.differences is not None and 0 < summary.differences[1] <= summary.differences[0]
+    assert shares == sorted(shares) and not (root / ".tracking").exists()
+    model = load_free_head()
+    dataset = read_native(root)
+    for view in dataset.views:
+        posed = model.with_shape(dataset.shape).with_pose(view.expression, view.rotations, view.T_world_root)
+        head = posed.transforms[model.joint_names.index("head")]
+        np.testing.assert_allclose(head, view.T_world_head, atol=2e-4)
 
 
 def test_fewer_frames(film: Path, tmp_path: Path) -> None:
