@@ -15,15 +15,17 @@ from gaussianhead_cases import SIZE, tiny, write_recording
 from headsplat.avatar import Avatar
 from headsplat.avatar_file import load_avatar, save_avatar
 from headsplat.data.dataset import Dataset
+from headsplat.data.datasets.native import write_pixels
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians
 from headsplat.methods.gaussianhead.config import GaussianHeadConfig, paper, released
 from headsplat.methods.gaussianhead.create import create_avatar
-from headsplat.methods.gaussianhead.learn import Learner, deliver, trainable, views_of
+from headsplat.methods.gaussianhead.learn import Learner, deliver, measure, trainable, views_of
 from headsplat.methods.gaussianhead.model import pose
+from headsplat.methods.gaussianhead.pictures import film_of
 from headsplat.methods.gaussianhead.scene import scene_of, start_of
 from headsplat.networks import Network
-from headsplat.raster import rasterize
+from headsplat.raster import Render, rasterize
 from headsplat.train import loop
 from synthetic import make_avatar
 
@@ -257,6 +259,29 @@ def test_the_start_reaches_out_to_the_matte_and_beyond_the_picture(recording: Da
         column, row = (np.clip(v.astype(int) + d - 1, 0, SIZE - 1) for v, d in ((x, dx), (y, dy)))
         covered[row[inside], column[inside]] = True
     assert covered[alpha > 0.9].mean() > 0.9
+
+
+def test_the_edge_of_the_film_is_found_and_not_learned(tmp_path: Path) -> None:
+    recording = write_recording(tmp_path, frames=5)
+    cut = SIZE - 5
+    for view in recording.views:
+        image, alpha = recording.load(view)
+        alpha[cut:] = 0
+        image[cut:] = 1
+        colour = (image - (1 - alpha[..., None])) / np.maximum(alpha[..., None], 1e-3)
+        write_pixels(tmp_path, view.timestep, colour, alpha)
+    config = tiny(background="white")
+    scene = scene_of(recording, config)
+    assert film_of(scene) == (0, 5, 0, 0)
+    assert film_of(replace(scene, dataset=replace(recording, layout="insta"))) == (0, 0, 0, 0)
+    learner = Learner(scene, config)
+    sample = learner.pictures[0]
+    assert not sample.valid[cut:].any() and sample.valid[:cut].all()
+    image = sample.over(1.0).clone()
+    image[cut:] = 0
+    render = Render(image, sample.alpha, None)
+    assert learner._loss(render, sample, 1.0)[0] < 1e-6, "what is drawn beyond the film costs nothing"
+    assert measure(image, sample)["ssim"] > 0.999
 
 
 def test_who_is_learned_from(recording: Dataset) -> None:

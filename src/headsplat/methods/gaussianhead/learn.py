@@ -169,15 +169,17 @@ class Learner:
     def _loss(self, render: Render, sample: Sample, grey: float) -> tuple[Tensor, dict[str, float]]:
         """Equation 8, and its terms for the log."""
         c, target = self.config, sample.over(grey)
-        terms = {"pixel": losses.l1(render.image, target).mean()}
+        # Nobody knows what was beyond the film's edge.
+        image = target + (render.image - target) * sample.valid
+        terms = {"pixel": losses.l1(image, target).mean()}
         if c.dssim:
-            terms["dssim"] = 1 - losses.ssim(render.image, target).mean()
+            terms["dssim"] = 1 - losses.ssim(image, target).mean()
         if c.perceptual:
-            terms["perceptual"] = self.perceptual.distance(render.image[None], target[None])[0]
+            terms["perceptual"] = self.perceptual.distance(image[None], target[None])[0]
         total = torch.stack([getattr(c, name) * value for name, value in terms.items()]).sum()
         inside = sample.alpha > 0.5
         with torch.no_grad():
-            error = (render.image - target).square()[inside].mean() if inside.any() else terms["pixel"]
+            error = (image - target).square()[inside].mean() if inside.any() else terms["pixel"]
             psnr = -10 * torch.log10(error.clamp(min=1e-10))
         return total, {name: value.item() for name, value in terms.items()} | {"psnr": psnr.item()}
 
@@ -249,7 +251,7 @@ class Learner:
 def measure(image: Tensor, sample: Sample) -> dict[str, float]:
     """PSNR, SSIM and mean absolute difference of an (H, W, 3) picture over white, inside the matte."""
     target, inside = sample.over(1.0), sample.alpha > 0.5
-    image = image.clamp(0, 1)
+    image = target + (image.clamp(0, 1) - target) * sample.valid
     error = (image - target)[inside]
     return {
         "psnr": float(-10 * torch.log10(error.square().mean().clamp(min=1e-10))),

@@ -14,6 +14,10 @@ from headsplat.data.dataset import OVER_WHITE, View
 from headsplat.gaussians import matrix_to_quat
 from headsplat.methods.gaussianhead.scene import Scene
 
+FILM_VIEWS = 12
+"""How many views are asked where the film ends."""
+CUT = 0.06
+"""Least share of a picture's side along which the film's edge cuts a person."""
 MOST_BYTES = 4_000_000_000
 """Of decoded pictures kept in memory."""
 
@@ -32,6 +36,7 @@ class Sample:
         transforms: (J, 4, 4) `T_world_rest`.
         turns: (J, 4) their quaternions.
         reduced: size of the picture over that of the recording's.
+        valid: (H, W, 1) 1 inside the film, 0 where the crop reaches beyond it.
     """
 
     camera: Camera
@@ -43,6 +48,7 @@ class Sample:
     transforms: Tensor
     turns: Tensor
     reduced: float
+    valid: Tensor
 
     def over(self, background: float) -> Tensor:
         """(H, W, 3) the picture over a grey."""
@@ -54,6 +60,7 @@ class Pictures:
 
     def __init__(self, scene: Scene, size: int, device: str) -> None:
         self.scene, self.size, self.device = scene, size, device
+        self._film = film_of(scene)
         self._kept: dict[int, tuple[np.ndarray, Camera]] = {}
         self._bytes = 0
 
@@ -74,7 +81,10 @@ class Pictures:
         rest = (condition, view.expression, eye, transforms, turns)
         tensors = (torch.from_numpy(np.array(a, np.float32)).to(self.device) for a in rest)
         reduced = camera.height / view.camera.height
-        return Sample(camera, values[..., :3], values[..., 3], *tensors, reduced=reduced)
+        valid = torch.zeros(camera.height, camera.width, 1, device=self.device)
+        top, bottom, left, right = (round(edge * reduced) for edge in self._film)
+        valid[top : camera.height - bottom, left : camera.width - right] = 1
+        return Sample(camera, values[..., :3], values[..., 3], *tensors, reduced=reduced, valid=valid)
 
     def _load(self, number: int, view: View) -> tuple[np.ndarray, Camera]:
         image, alpha = self.scene.dataset.load(view)
@@ -96,6 +106,29 @@ class Pictures:
             self._kept[number] = pixels, camera
             self._bytes += pixels.nbytes
         return pixels, camera
+
+
+def film_of(scene: Scene) -> tuple[int, int, int, int]:
+    """How far a recording's crop reaches beyond the film: pixels at top, bottom, left and right.
+
+    Beyond the film mattes are zero. A person who ends in the same row of every picture, short of the border
+    and not in a point, was cut there.
+    """
+    dataset = scene.dataset
+    if dataset.layout not in OVER_WHITE or len({v.camera_index for v in dataset.views}) > 1:
+        return 0, 0, 0, 0
+    ends: list[list[int]] = [[], [], [], []]
+    straight = [True] * 4
+    for number in spread(tuple(range(len(dataset))), FILM_VIEWS):
+        _, alpha = dataset.load(dataset.views[number])
+        for side, turned in enumerate((alpha, alpha[::-1], alpha.T, alpha.T[::-1])):
+            solid = (turned > 0.5).sum(1)
+            end = int(np.argmax(solid > 0)) if solid.any() else 0
+            ends[side].append(end)
+            straight[side] &= bool(solid[end : end + 4].max() > CUT * turned.shape[1])
+    found = (e[0] if len(set(e)) == 1 and s else 0 for e, s in zip(ends, straight, strict=True))
+    top, bottom, left, right = found
+    return top, bottom, left, right
 
 
 def spread(numbers: tuple[int, ...], most: int) -> tuple[int, ...]:
