@@ -26,7 +26,8 @@ class Cell:
 def columns(run: Run) -> list[Metric]:
     """The metrics that at least one picture has, then those that miss only their network."""
     present = {name for r in run.results for t in r["targets"] for name in t["scores"]}
-    absent = [m for m in METRICS if m.name in ("lpips", "csim") and m.name not in present]
+    networks = ("lpips", "csim") if "psnr" in present else ("csim",)
+    absent = [m for m in METRICS if m.name in networks and m.name not in present]
     return [m for m in METRICS if m.name in present] + absent
 
 
