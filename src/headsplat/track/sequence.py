@@ -131,11 +131,13 @@ def smooth(names: tuple[str, ...], poses: tuple[Pose, ...], fps: float) -> tuple
     placed = [np.append(rotation_vector(stance.T @ pose.rotation), pose.translation) for pose in poses]
     placed = without_spikes(np.array(placed))
     placed = smooth_adaptively(
-        placed, [np.arange(6)], fps, sigmas=2.5, first=5.0, ceiling=_POSE_NOISE, alone=1.5
+        placed, [np.arange(6)], fps, sigmas=3.0, first=3.5, ceiling=_POSE_NOISE, alone=1.3
     )
     weights = np.array([pose.expression for pose in poses])
     regions = [np.array([i for i, n in enumerate(names) if n.startswith(start)]) for start in _REGIONS]
-    weights = smooth_adaptively(weights, regions, fps, floor=_NOISE[0], ceiling=_NOISE[1], longest=6)
+    weights = smooth_adaptively(
+        weights, regions, fps, floor=_NOISE[0], ceiling=_NOISE[1], longest=6, sigmas=2.3, first=4.5
+    )
     gazes = np.array([pose.gaze.reshape(-1) for pose in poses])
     gazes = smooth_adaptively(gazes, [np.arange(4)], fps, floor=_NOISE[0], ceiling=2 * _NOISE[1], longest=4)
     return tuple(

@@ -88,7 +88,12 @@ def spikes(values: np.ndarray, least: float = 0.0) -> np.ndarray:
     if len(values) < 5:
         return np.zeros(len(values), bool)
     usual = np.median(np.abs(np.diff(values, axis=0)), 0) + 1e-9
-    return (np.abs(values - _median_of_five(values)) > np.maximum(8 * usual, least)).any(1)
+    away = np.abs(values - _median_of_five(values))
+    # What leaves and does not come back within two frames is a movement.
+    around = np.pad(values, [(2, 2), (0, 0)], mode="edge")
+    pairs = ((1, 3), (0, 3), (1, 4))
+    step = np.min([np.abs(around[a : a + len(values)] - around[b : b + len(values)]) for a, b in pairs], 0)
+    return ((away > np.maximum(8 * usual, least)) & (step < away / 2)).any(1)
 
 
 def _median_of_five(values: np.ndarray) -> np.ndarray:
