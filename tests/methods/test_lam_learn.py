@@ -21,6 +21,7 @@ from headsplat.gaussians import Gaussians
 from headsplat.head.free import load_free_head
 from headsplat.head.subdivide import subdivide
 from headsplat.methods.lam import learn
+from headsplat.methods.lam.config import FREE_HEAD_POINTS, LamConfig
 from headsplat.methods.lam.corrections import Corrections
 from headsplat.methods.lam.learn import LearnConfig, Learner, deliver, mean_psnr, trainable
 from headsplat.methods.lam.people import Person, people_of, reduced
@@ -252,10 +253,16 @@ def test_one_photo_has_no_wrinkles_to_learn(monkeypatch: pytest.MonkeyPatch) -> 
 def test_presets_fit_together(name: str) -> None:
     settings = learn.PRESETS[name]()
     if settings.model.head == "free":
-        points = len(subdivide(load_free_head(), settings.model.subdivisions).template)
-        assert settings.model.point_features in (0, points)
+        assert settings.model.point_features in (0, FREE_HEAD_POINTS[settings.model.subdivisions])
         assert settings.loss.warmup < settings.iterations
-    json.dumps({"model": settings.model.to_json(), "size": settings.size})
+    assert LamConfig.from_json(settings.model.to_json()) == settings.model
+
+
+def test_the_numbers_of_points_are_those_of_the_head() -> None:
+    once = subdivide(load_free_head(), 1)
+    sides = np.sort(np.concatenate([once.faces[:, [0, 1]], once.faces[:, [1, 2]], once.faces[:, [2, 0]]]), 1)
+    twice = len(once.template) + len(np.unique(sides, axis=0))  # a new point on every edge
+    assert (len(load_free_head().template), len(once.template), twice) == FREE_HEAD_POINTS
 
 
 def test_what_cannot_be_learned_from_is_refused(recording: Path, tmp_path: Path) -> None:

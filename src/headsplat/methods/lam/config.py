@@ -7,9 +7,10 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from headsplat.head.free import load_free_head
-from headsplat.head.subdivide import subdivide
 from headsplat.nets.vit import VitConfig, vit_l14_registers
+
+FREE_HEAD_POINTS = (6_727, 26_450, 104_920)
+"""Points of the bundled head after 0, 1 and 2 subdivisions."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def small(subdivisions: int = 0) -> LamConfig:
         initial_opacity=0.7,
         initial_scale=0.0067 / 2**subdivisions,
         plane_size=48,
-        point_features=len(subdivide(load_free_head(), subdivisions).template),
+        point_features=FREE_HEAD_POINTS[subdivisions],
         rotate_gaussians=True,
     )
 
