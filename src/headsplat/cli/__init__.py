@@ -11,7 +11,7 @@ import tyro
 
 # Each of these adds its verbs to the application, in the order in which `headsplat --help` lists them.
 # isort: off
-from headsplat.cli import make, show, data, judge, train
+from headsplat.cli import make, show, data, train, judge
 
 # isort: on
 from headsplat.cli.app import app
