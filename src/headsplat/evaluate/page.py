@@ -149,7 +149,7 @@ polyline, .range { fill: none; stroke: currentColor; stroke-width: 1.6; } circle
 .range { stroke-width: 3; opacity: .35; }
 article { background: var(--soft); border-radius: 8px; padding: .8rem .9rem; margin: .8rem 0; }
 article th:first-child { background: var(--soft); font-weight: 600; }
-.row { display: flex; gap: 6px; align-items: flex-start; } .row img { height: 190px; border-radius: 4px; }
+.row { display: flex; gap: 6px; align-items: flex-start; } .row img { height: 146px; border-radius: 4px; }
 .row figure { flex: none; } .row figcaption { width: 0; min-width: 100%; overflow-wrap: anywhere; }
 .strips th, .strips td { border: 0; padding: 1px 8px 1px 0; }
 .strips td { position: static; text-align: left; }
