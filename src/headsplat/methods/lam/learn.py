@@ -84,14 +84,14 @@ def small(subdivisions: int = 0) -> LearnConfig:
     loss = TrainConfig(
         perceptual=0.2,
         mask=0.3,
-        offset=0.01,
+        offset=3.0,
+        free_offset=0.005,
         frames=2,
         learning_rate=1e-3,
         point_rate=20.0,
         warmup=20,
         betas=(0.9, 0.99),
         weight_decay=0.0,
-        backgrounds=(1.0,),
     )
     model = replace(presets.small(subdivisions), expressions=52)
     return LearnConfig(model, loss, iterations=3000, size=256, views=256, correct_poses=0.5)
