@@ -98,9 +98,7 @@ class GaussianHead(nn.Module):
         own = self.points
         if self.appearance is None:
             return torch.sigmoid(own["opacity_logits"]), own["coefficients"]
-        derivations = self.rotations if self.rotations is not None else None
-        if "derivations" in own:
-            derivations = own["derivations"]
+        derivations = own["derivations"] if "derivations" in own else self.rotations
         where = means if self.config.sample_at == "deformed" else own["means"]
         return self.appearance(where, derivations, directions)
 
