@@ -118,13 +118,23 @@ def test_unposing_undoes_skinning() -> None:
     skin = skinning_matrices(model.joint_template.astype(float), model.parents, rotations, np.eye(4))[:3]
     n = 40
     rest, height = rng.normal(0, 0.1, (n, 3)), rng.uniform(-0.8, 0.4, n)
-    weights = np.where((np.arange(n) % 2 == 0)[:, None], hair_weights(height), body_weights(height))
+    hairy = (np.arange(n) % 2 == 0)[:, None]
+    weights = np.where(hairy, hair_weights(height, abs(rest[:, 0])), body_weights(height))
     assert np.allclose(weights.sum(1), 1) and (weights >= -1e-9).all()
     blended = np.einsum("nk,kij->nij", weights, skin)
     posed = np.einsum("nij,nj->ni", blended[:, :3, :3], rest) + blended[:, :3, 3]
     ones, none = np.ones(n), np.zeros((n, 3))
     loose = Loose(posed, none, none, ones, none, ones, weights, ones, ones)
     assert np.allclose(to_rest(loose, skin).means, rest, atol=1e-9)
+
+
+def test_hair_hangs_from_the_head_and_lies_on_the_shoulders() -> None:
+    height = np.array([0.5, 0.02, -0.2, -0.2, -0.8])
+    weights = hair_weights(height, np.array([0.15, 0.05, 0.05, 0.2, 0.0]))
+    assert np.allclose(weights[:2, 2], 1)
+    assert 0.1 < weights[2, 2] < 0.5
+    assert np.allclose(weights[3], body_weights(height)[3])
+    assert np.allclose(weights[4], [1, 0, 0])
 
 
 def test_expression_frames_follow_the_triangles() -> None:

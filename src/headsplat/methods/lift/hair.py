@@ -284,7 +284,7 @@ def _shell(view: View, hair: HairVolume, style: Style, config: LiftConfig) -> Lo
         thickness=np.full(count, 0.35),
         colours=np.clip(colours, 0, 1),
         opacities=0.97 * smoothstep(presence, 0.35, 0.62),
-        weights=hair_weights(_heights(view, means)),
+        weights=hair_weights(_heights(view, means), abs(means[:, 0])),
         seen=np.zeros(count),
         trust=np.full(count, 0.1),
     )
@@ -331,7 +331,7 @@ def _strands(view: View, hair: HairVolume, style: Style, config: LiftConfig) -> 
         thickness=np.full(count, 0.8),
         colours=np.clip(hair.at(style.colours, phi, arc) * tone[:, None], 0, 1),
         opacities=0.85 * smoothstep(presence, 0.4, 0.65) * (1 - 0.6 * smoothstep(seen, 0.3, 0.8)),
-        weights=hair_weights(_heights(view, means)),
+        weights=hair_weights(_heights(view, means), abs(means[:, 0])),
         seen=np.zeros(count),
         trust=np.full(count, 0.15),
     )

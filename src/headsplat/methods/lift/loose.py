@@ -8,6 +8,9 @@ import numpy as np
 
 from headsplat.methods.lift.numeric import smoothstep
 
+SHOULDERS = (0.065, 0.14)
+"""Metres from the middle between which shoulders may rise from below the chin to above it."""
+
 
 @dataclass(frozen=True)
 class Loose:
@@ -48,11 +51,22 @@ def pick(loose: Loose, mask: np.ndarray) -> Loose:
     return Loose(*(getattr(loose, f.name)[mask] for f in fields(Loose)))
 
 
-def hair_weights(height: np.ndarray) -> np.ndarray:
-    """(N, 3) of root, neck, head for hair: rigid with the head above the chin, on the shoulders below."""
-    head = smoothstep(height, -0.55, -0.05)
-    neck = (1 - head) * smoothstep(height, -0.75, -0.35)
-    return np.stack([1 - head - neck, neck, head], -1)
+def hair_weights(height: np.ndarray, aside: np.ndarray) -> np.ndarray:
+    """(N, 3) of root, neck, head for hair: rigid with the head above the chin, on the shoulders below.
+
+    Far out and low, what passes for hair is a dark shirt, or hair lying on it: when the head moves it stays
+    with the clothes around it.
+
+    Args:
+        height: (N,) along the face, 0 at the chin and 1 at the top of the forehead.
+        aside: (N,) metres from the middle.
+    """
+    head = smoothstep(height, -0.30, 0.0)
+    neck = (1 - head) * smoothstep(height, -0.45, -0.15)
+    hanging = np.stack([1 - head - neck, neck, head], -1)
+    out = np.clip((aside - SHOULDERS[0]) / (SHOULDERS[1] - SHOULDERS[0]), 0, 1)
+    lying = (smoothstep(out, 0, 0.4) * smoothstep(height - 0.25 * out, 0.05, -0.1))[:, None]
+    return hanging * (1 - lying) + body_weights(height) * lying
 
 
 def body_weights(height: np.ndarray) -> np.ndarray:

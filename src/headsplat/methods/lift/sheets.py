@@ -267,7 +267,7 @@ def _front(
     means, t1, t2 = _cells(view, field, z, slope_x, slope_y, lift, step * 0.5)
     hairy = (field.hair > 0.35) | ((field.height > -0.02) & (field.clothes < 0.5))
     height = field.height[lift]
-    weights = np.where(hairy[lift][:, None], hair_weights(height), body_weights(height))
+    weights = np.where(hairy[lift][:, None], hair_weights(height, abs(means[:, 0])), body_weights(height))
     edge = np.where((height < -0.15) | ((height < 0.05) & ~hairy[lift]), _bust_edge(means), 1.0)
     steep = np.hypot(slope_x, slope_y)[lift] * camera.K[0, 0] / z[lift]
     # Where hair turns away from the camera, strands on its volume look better than stretched pixels.
