@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -195,18 +196,26 @@ def detect_in(
     return found
 
 
-_quiet_now = False
+_spoken: WeakSet[Any] = WeakSet()
+"""Models that have seen a face: only then all of their parts are loaded and have said so."""
 
 
 def _process(mesh: Any, part: np.ndarray) -> Any:
-    """Run the mesh model; quietly until it has seen a face, for only then all of its parts have spoken."""
-    global _quiet_now
-    if _quiet_now:
+    """Run the mesh model; quietly until it has spoken."""
+    if mesh in _spoken:
         return mesh.process(np.ascontiguousarray(part))
     with silence():
         result = mesh.process(np.ascontiguousarray(part))
-    _quiet_now = bool(result.multi_face_landmarks)
+    if result.multi_face_landmarks:
+        _spoken.add(mesh)
     return result
+
+
+def restart(mesh: Any) -> None:
+    """Let a mesh model forget the frames it has seen; it loads its parts anew."""
+    with silence():
+        mesh.reset()
+    _spoken.discard(mesh)
 
 
 def _search_boxes(pixels: np.ndarray) -> list[np.ndarray]:

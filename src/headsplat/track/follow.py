@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headsplat.track import landmarks as lm
-from headsplat.track.detect import choose_face, detect_in, face_box, load_mesh, refine_face
+from headsplat.track.detect import choose_face, detect_in, face_box, load_mesh, refine_face, restart
 
 _CROP = 3.2
 """Side of the picture part that the follower sees, over the extent of the face."""
@@ -54,7 +54,7 @@ class Follower:
     def forget(self) -> None:
         """Drop what the detector remembers beyond `state`, so that a follower started from `state` agrees."""
         for mesh in self._meshes:
-            mesh.reset()
+            restart(mesh)
         self._fresh = True
 
     def look(self, pixels: np.ndarray) -> np.ndarray | None:

@@ -29,7 +29,8 @@ class ShoulderFinder:
 
     def forget(self) -> None:
         """Drop what the model remembers of earlier frames."""
-        self._model.reset()
+        with silence():
+            self._model.reset()
 
     def look(self, pixels: np.ndarray, face: np.ndarray) -> np.ndarray:
         """The shoulders below a face.
