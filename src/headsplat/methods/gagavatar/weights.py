@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from headsplat.errors import HeadsplatError
-from headsplat.files import writing
 from headsplat.methods.gagavatar.config import GagavatarConfig, official
 from headsplat.methods.gagavatar.model import Gagavatar
+from headsplat.nets.checkpoint import fill, is_safetensors, read_network, read_settings, save_network
 from headsplat.nets.styleunet import Noise
 
 CONFIG_KEY = "headsplat.gagavatar"
@@ -65,28 +63,7 @@ def build(config: GagavatarConfig, tensors: Mapping[str, Tensor], name: str | os
     Raises:
         HeadsplatError: naming the first key that is missing, unknown, of the wrong shape or implausible.
     """
-    with torch.device("meta"):
-        model = Gagavatar(config)
-    trained = {key: p.requires_grad for key, p in model.named_parameters()}
-    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    for key, shape in wanted.items():
-        if key not in tensors:
-            raise HeadsplatError(f"{name} has no {key}; it is not a checkpoint of this GAGAvatar.")
-        if tuple(tensors[key].shape) != shape:
-            raise HeadsplatError(
-                f"{name} has {key} of shape {tuple(tensors[key].shape)}, not {shape}; "
-                "it is damaged or of another size of GAGAvatar."
-            )
-        _check_values(key, tensors[key], name)
-    for key in tensors:
-        if key not in wanted:
-            raise HeadsplatError(
-                f"{name} has {key}, which this GAGAvatar does not know; it is of another network."
-            )
-    model.load_state_dict({key: tensors[key].float() for key in wanted}, assign=True)
-    for key, parameter in model.named_parameters():
-        parameter.requires_grad_(trained[key])
-    return model.eval()
+    return fill(lambda: Gagavatar(config), tensors, name, "GAGAvatar", _odd)
 
 
 def save_gagavatar(model: Gagavatar, path: str | os.PathLike[str]) -> None:
@@ -95,34 +72,15 @@ def save_gagavatar(model: Gagavatar, path: str | os.PathLike[str]) -> None:
     Raises:
         HeadsplatError: the file cannot be written.
     """
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    with writing(path) as temporary:
-        save_file(tensors, temporary, metadata={CONFIG_KEY: model.config.to_json()})
+    save_network(model, path, CONFIG_KEY, model.config.to_json())
 
 
 def _read(path: Path) -> tuple[GagavatarConfig | None, dict[str, Tensor]]:
     """Our settings if the file carries them, and all tensors."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise HeadsplatError(f"Cannot read {path} ({error.strerror}); check the name.") from error
-    return _read_safetensors(path) if start[8:] == b"{" else (None, _read_torch(path))
-
-
-def _read_safetensors(path: Path) -> tuple[GagavatarConfig | None, dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-            text = (file.metadata() or {}).get(CONFIG_KEY)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise HeadsplatError(
-            f"{path} is not a whole safetensors file ({error}); download it again."
-        ) from error
-    try:
-        return (None if text is None else GagavatarConfig.from_json(text)), tensors
-    except (ValueError, TypeError, KeyError) as error:
-        raise HeadsplatError(f"{path} has unreadable settings; it comes from another headsplat.") from error
+    if not is_safetensors(path):
+        return None, _read_torch(path)
+    tensors, text = read_network(path, CONFIG_KEY)
+    return None if text is None else read_settings(text, GagavatarConfig.from_json, path), tensors
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -142,15 +100,10 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_values(key: str, value: Tensor, name: str | os.PathLike[str]) -> None:
-    if not value.is_floating_point():
-        raise HeadsplatError(f"{name} has {key} as {value.dtype}, not as real numbers; it is damaged.")
-    if not torch.isfinite(value).all():
-        raise HeadsplatError(f"{name} has {key} with numbers that are not finite; it is damaged.")
+def _odd(key: str, value: Tensor) -> str | None:
+    """What a tensor under this name cannot be like."""
     # Gains of norms and biases of style modulation start at one and stay around it; the tensors that share
     # their shapes lie around zero.
     if (_NORM.search(key) or _MODULATION.search(key)) and value.float().mean() <= 0:
-        raise HeadsplatError(
-            f"{name} has {key} with a mean of {value.float().mean():.3g}, which such a gain never has; "
-            "its tensors are mixed up."
-        )
+        return f"with a mean of {value.float().mean():.3g}, which such a gain never has"
+    return None
