@@ -2,7 +2,8 @@
 
 An avatar file names the kind of its network and never code. The code of a kind is a method's module `play`,
 imported when the first frame needs it: `deformer(network)` and `refiner(network)` check the tensors and
-return the function that runs per frame; `bake(avatar, motion, progress)`, if there is one, does without.
+return the function that runs per frame; `painter(network, device)` is the refiner for tensors, and
+`bake(avatar, motion, progress)`, if there is one, does without.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _HOMES = {
     "gaussianhead": "headsplat.methods.gaussianhead.play",
@@ -86,6 +90,23 @@ def refine(network: Network, image: np.ndarray, alpha: np.ndarray) -> np.ndarray
     return _prepared(network, "refiner")(image, alpha)
 
 
+def painter(network: Network, device: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """`refine` for pictures that stay on a device, for `headsplat.raster.cuda_frame.FrameRenderer`.
+
+    Args:
+        network: the avatar's `refiner`.
+        device: such as "cuda".
+
+    Returns:
+        A function of (B, H, W, C) premultiplied features over zero and (B, H, W) coverage that gives
+        (B, H, W, 3) sRGB 0..1, straight. It neither keeps gradients nor waits for the device.
+
+    Raises:
+        HeadsplatError: the network's tensors or settings are not what its kind needs.
+    """
+    return _maker(network, "painter")(network, device)
+
+
 def baker(network: Network) -> Callable[..., Any] | None:
     """How avatars with this kind of refiner become rigs, where the method knows: see `headsplat.bake`."""
     return getattr(import_module(_HOMES[network.kind]), "bake", None) if known(network.kind) else None
@@ -98,15 +119,18 @@ def _prepared(network: Network, role: str) -> Callable[..., Any]:
     """The function that runs a network, made once as long as the network lives."""
     made = _runners.setdefault(network, {})
     if role not in made:
-        if network.kind not in _HOMES:
-            raise HeadsplatError(
-                f"This avatar needs a network of kind {network.kind!r}, which this headsplat does not know; "
-                "update it with `pip install --upgrade headsplat`."
-            )
-        make = getattr(import_module(_HOMES[network.kind]), role, None)
-        if make is None:
-            raise HeadsplatError(
-                f"A network of kind {network.kind!r} cannot be a {role}; the file is damaged."
-            )
-        made[role] = make(network)
+        made[role] = _maker(network, role)(network)
     return made[role]
+
+
+def _maker(network: Network, role: str) -> Callable[..., Any]:
+    """What makes the function that runs a network."""
+    if network.kind not in _HOMES:
+        raise HeadsplatError(
+            f"This avatar needs a network of kind {network.kind!r}, which this headsplat does not know; "
+            "update it with `pip install --upgrade headsplat`."
+        )
+    make = getattr(import_module(_HOMES[network.kind]), role, None)
+    if make is None:
+        raise HeadsplatError(f"A network of kind {network.kind!r} cannot be a {role}; the file is damaged.")
+    return make

@@ -121,3 +121,26 @@ def test_lam_is_measured_with_random_weights(capsys, monkeypatch):
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [row["pass"] for row in rows] == ["forward", "training step, 8 frames"]
     assert all(row["gaussians"] == 6727 and row["ms_min"] > 0 and row["peak_mb"] > 50 for row in rows)
+
+
+def test_gagavatar_is_measured_with_random_weights(capsys, monkeypatch):
+    from headsplat.evaluate import bench_gagavatar
+
+    monkeypatch.setattr(bench_gagavatar, "alternate", lambda tasks, *_: run_once(tasks))
+    bench.run("gagavatar", presets=("small",), seconds=0.01, json=True)
+    rows = {row["backend"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])}
+    assert {"lift a photo", "neural renderer", "training step"} <= rows.keys()
+    assert all(row["channels"] == 16 and row["size"] == 256 for row in rows.values())
+    assert rows["training step"]["pass"] == "forward+backward"
+
+
+def run_once(tasks):
+    for task in tasks.values():
+        task(0)
+    return {name: np.array([1.0]) for name in tasks}
+
+
+@pytest.mark.parametrize(("what", "preset"), [("lam", "ours"), ("gagavatar", "paper")])
+def test_a_preset_of_another_method_is_refused(what, preset):
+    with pytest.raises(HeadsplatError, match=f"no preset '{preset}'"):
+        bench.run(what, presets=(preset,))

@@ -36,7 +36,7 @@ from headsplat.methods.gagavatar.learn import (
 from headsplat.methods.gagavatar.model import Gagavatar
 from headsplat.methods.gagavatar.preprocess import cut_square
 from headsplat.methods.gagavatar.weights import save_gagavatar
-from headsplat.networks import Network, deform, refine
+from headsplat.networks import Network, deform, painter, refine
 from headsplat.playback import play, portrait_camera, shot
 from headsplat.raster import rasterize
 from headsplat.takes import take
@@ -109,6 +109,42 @@ def test_a_damaged_renderer_is_refused(avatar: Avatar) -> None:
     for network in bad:
         with pytest.raises(HeadsplatError, match="neural renderer cannot be run"):
             refine(network, features, alpha)
+
+
+def test_the_renderer_paints_tensors_as_it_paints_arrays(avatar: Avatar) -> None:
+    assert avatar.refiner is not None
+    rng = np.random.default_rng(0)
+    features, alpha = rng.random((2, 9, 13, 6), np.float32), rng.random((2, 9, 13), np.float32)
+    alpha[0, 2:5] = 0
+    painted = painter(avatar.refiner, "cpu")(torch.from_numpy(features), torch.from_numpy(alpha))
+    assert painted.shape == (2, 9, 13, 3) and torch.isfinite(painted).all()
+    for one, image, cover in zip(painted, features, alpha, strict=True):
+        np.testing.assert_allclose(one.numpy(), refine(avatar.refiner, image, cover), atol=0.03)
+
+
+def test_a_network_of_another_role_paints_nothing(avatar: Avatar) -> None:
+    assert avatar.refiner is not None
+    with pytest.raises(HeadsplatError, match="cannot be a painter"):
+        painter(Network("gaussianhead", {}, {}), "cpu")
+    with pytest.raises(HeadsplatError, match="does not know"):
+        painter(Network("oracle", {}, {}), "cpu")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_a_recorded_frame_is_painted_as_on_the_cpu(avatar: Avatar) -> None:
+    from headsplat.raster.cuda_frame import FrameRenderer
+
+    assert avatar.refiner is not None
+    background, size = (0.2, 0.5, 0.9), avatar.refiner.config["renderer"]["size"]
+    renderer = FrameRenderer(
+        avatar, size, size, background=np.float32(background), paint=painter(avatar.refiner, "cuda")
+    )
+    for weights in ({}, {"jawOpen": 0.8}):
+        camera = portrait_camera(avatar, 0.2, size=size)
+        at, transforms = avatar.weights(weights)[None], avatar.joint_transforms()[None]
+        drawn = renderer.render(at, transforms, [camera], check=True).image[0].cpu().numpy()
+        assert np.abs(drawn - shot(avatar, camera, background, expression=weights)).mean() < 0.02
 
 
 def test_baking_binds_what_was_lifted_and_comes_near_the_pictures(

@@ -16,12 +16,12 @@ from headsplat.terminal import Status, finish
 
 @app.command
 def bench(
-    what: Positional[Literal["raster", "animate", "create", "memory", "cuda", "lam"]],
+    what: Positional[Literal["raster", "animate", "create", "memory", "cuda", "lam", "gagavatar"]],
     *,
     sizes: tuple[int, ...] | None = None,
     avatar: Path | None = None,
     photo: Path | None = None,
-    preset: tuple[Literal["small", "lam_5k", "released_20k", "paper"], ...] = (),
+    preset: tuple[Literal["small", "lam_5k", "released_20k", "paper", "ours"], ...] = (),
     seconds: float = 4.0,
     json: bool = False,
 ) -> None:
@@ -29,11 +29,11 @@ def bench(
 
     Args:
         what: drawing, animating and drawing, a photo into an avatar, peak memory, a GPU, or
-            LAM's network.
+            the networks of LAM or GAGAvatar.
         sizes: numbers of Gaussians of the synthetic scene.
         avatar: an .avatar file to measure besides the synthetic scene.
         photo: the photo for create; default the bundled portrait.
-        preset: of LAM; default all on a GPU, and on a CPU small.
+        preset: of LAM (all but ours) or GAGAvatar (small, ours); default all on a GPU, and on a CPU small.
         seconds: about how long each comparison runs.
         json: print all rows as one JSON list in the last line.
     """

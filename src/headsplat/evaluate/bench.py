@@ -27,7 +27,7 @@ from headsplat.gaussians import Gaussians
 from headsplat.playback import portrait_camera
 from headsplat.raster import cpu
 
-Bench = Literal["raster", "animate", "create", "memory", "cuda", "lam"]
+Bench = Literal["raster", "animate", "create", "memory", "cuda", "lam", "gagavatar"]
 Task = Callable[[int], Any]  # called with 0, 1, 2, … to rotate its inputs
 
 SIZES = (5_000, 20_000, scenes.LAM_80K)
@@ -78,14 +78,14 @@ def run(
     Args:
         what: raster = drawing still Gaussians, forward and with gradients; animate = moving and drawing an
             avatar; create = a photo into an avatar; memory = peak memory of the usual jobs; cuda = the whole
-            table of the GPU; lam = LAM's network on the GPU, or without one on the CPU.
+            table of the GPU; lam, gagavatar = that method's networks on the GPU, or without one on the CPU.
         json: print the rows as one JSON list in the last line.
         sizes: numbers of Gaussians of the synthetic scene.
         channels: numbers of feature channels to draw.
         pixels: side of the pictures of `raster` and `animate`.
         avatar: a .avatar file to measure besides the synthetic scene.
         photo: the photo for `create`; default the portrait that scikit-image brings.
-        presets: of LAM; default all on a GPU, and on a CPU the one that is small.
+        presets: of LAM or GAGAvatar; default all on a GPU, and on a CPU the one that is small.
         seconds: about how long each comparison runs.
 
     Raises:
@@ -111,6 +111,10 @@ def run(
             from headsplat.evaluate import bench_lam
 
             rows = bench_lam.table(presets or bench_lam.usual(), seconds)
+        case "gagavatar":
+            from headsplat.evaluate import bench_gagavatar
+
+            rows = bench_gagavatar.table(presets or bench_gagavatar.usual(), seconds)
     show(rows)
     if json:
         print(as_json(rows))

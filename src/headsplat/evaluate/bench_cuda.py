@@ -58,7 +58,7 @@ def _row_settings(count: int, channels: int, pass_: str) -> dict[str, Any]:
     }
 
 
-def _waiting(task: Callable[[int], Any]) -> Task:
+def until_done(task: Callable[[int], Any]) -> Task:
     """The task until the GPU has done it."""
 
     def run(i: int) -> None:
@@ -85,10 +85,10 @@ def _frames(avatar: Avatar, seconds: float) -> list[Row]:
             one(i + k)
 
     tasks = {
-        "graph": _waiting(one),
-        "graph, streaming": _waiting(pipelined),
-        "graph, batch of 16": _waiting(lambda i: many.render(weights, transforms, views)),
-        "torch animation + gsplat": _waiting(unfused),
+        "graph": until_done(one),
+        "graph, streaming": until_done(pipelined),
+        "graph, batch of 16": until_done(lambda i: many.render(weights, transforms, views)),
+        "torch animation + gsplat": until_done(unfused),
     }
     torch.cuda.reset_peak_memory_stats()
     times = alternate(tasks, seconds)
@@ -155,7 +155,7 @@ def _drawing(cloud: Gaussians, seconds: float) -> list[Row]:
     rows = []
     for pass_, task in (("forward", forward), ("forward+backward", both)):
         torch.cuda.reset_peak_memory_stats()
-        times = alternate({"gsplat": _waiting(task)}, seconds)
+        times = alternate({"gsplat": until_done(task)}, seconds)
         extra = {
             "peak_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1),
             "max_error": _small_error(channels),

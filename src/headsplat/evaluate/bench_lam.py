@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from headsplat.camera import Camera
+from headsplat.errors import HeadsplatError
 from headsplat.evaluate import peak
 from headsplat.evaluate.bench import Row, rows_of
 from headsplat.gaussians import Gaussians
@@ -46,7 +47,13 @@ def table(presets: tuple[str, ...], seconds: float = 4.0) -> list[Row]:
     Args:
         presets: keys of `POINTS`.
         seconds: about how long each is repeated; at least once.
+
+    Raises:
+        HeadsplatError: a preset that LAM does not have.
     """
+    for name in presets:
+        if name not in POINTS:
+            raise HeadsplatError(f"LAM has no preset {name!r} to measure; take one of {', '.join(POINTS)}.")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows = []
     for name in presets:

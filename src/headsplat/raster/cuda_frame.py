@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from headsplat.raster.tile_lists import TILE, grid_of, tile_lists
 
 HOST_BUFFERS = 4  # frames that may be on their way to the GPU at once
 
+Paint = Callable[[Tensor, Tensor], Tensor]
+
 
 class FrameRenderer:
     """Draws `batch` poses of one avatar per call, all on the GPU, with one small copy to it and none back.
@@ -30,6 +32,9 @@ class FrameRenderer:
         renderer = FrameRenderer(avatar, 512, 512)
         for weights, transforms, camera in frames:
             render = renderer.render(weights[None], transforms[None], [camera])
+
+    With `paint=headsplat.networks.painter(avatar.refiner, "cuda")` an avatar's neural renderer is part of the
+    recording.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class FrameRenderer:
         *,
         batch: int = 1,
         background: np.ndarray | None = None,
+        paint: Paint | None = None,
         rules: Rules = THREE_DGS,
         device: str = "cuda",
     ):
@@ -50,7 +56,9 @@ class FrameRenderer:
             width: of the pictures, pixels.
             height: pixels.
             batch: poses per call.
-            background: (C,), default zeros.
+            background: (C,), or with `paint` (3,); default zeros.
+            paint: turns (B, H, W, C) features over nothing and (B, H, W) coverage into (B, H, W, 3) straight
+                colours; it must not wait for the GPU.
             rules: see `headsplat.raster.cuda.check_rules`.
             device: a CUDA device.
 
@@ -73,9 +81,16 @@ class FrameRenderer:
             opacities.contiguous(),
             features.contiguous(),
         )
-        channels = self.rig.features.shape[1]
-        color = np.zeros(channels, np.float32) if background is None else np.asarray(background, np.float32)
-        self._background = torch.from_numpy(color).to(device).expand(batch, 1, channels).contiguous()
+        self._paint, channels = paint, self.rig.features.shape[1]
+        shown = channels if paint is None else 3
+        color = np.zeros(shown, np.float32) if background is None else np.asarray(background, np.float32)
+        if color.shape != (shown,):
+            raise HeadsplatError(
+                f"This avatar's pictures have {shown} channels; give a background of as many."
+            )
+        self._color = torch.from_numpy(color).to(device)
+        behind = self._color if paint is None else self._color.new_zeros(channels)
+        self._background = behind.expand(batch, 1, channels).contiguous()
 
         sizes = [self._expressions, 12 * self._joints, 4 * self._joints, 16, 9]
         self._ends = np.cumsum([size * batch for size in sizes])
@@ -98,12 +113,11 @@ class FrameRenderer:
             transforms: (B, J, 4, 4) `T_world_rest` of the joints.
             cameras: B cameras of the renderer's picture size.
             check: wait for the result and draw again if splats did not all fit the tile lists. They are made
-                half
-                as long again as the fullest frame needed, and longer when a later frame comes near that;
+                half as long again as the fullest frame needed, and longer when a later frame comes near that;
                 without the check a frame that jumps far beyond is drawn incompletely once.
 
         Returns:
-            Images (B, H, W, C) and alpha (B, H, W) on the GPU, no depth.
+            Images (B, H, W, C), painted ones (B, H, W, 3), and alpha (B, H, W) on the GPU, no depth.
         """
         self._upload(weights, transforms, cameras)
         if self._out is None or int(self._pairs_host) > 0.9 * self.capacity:
@@ -208,7 +222,11 @@ class FrameRenderer:
             ids,
             backgrounds=self._background,
         )
-        return colors[:, 0], alphas[:, 0, ..., 0], pairs
+        images, cover = colors[:, 0], alphas[:, 0, ..., 0]
+        if self._paint is not None:
+            painted = self._paint(images, cover)
+            images = torch.lerp(self._color.expand_as(painted), painted, cover[..., None])
+        return images, cover, pairs
 
     def _record(self) -> None:
         """Choose how many pairs to make room for, and record the frame."""

@@ -112,7 +112,7 @@ class Learner:
             start_near_the_plane(self.model)
             self.model.to(device)
         self.model.renderer_type = torch.bfloat16 if settings.half else torch.float32
-        self.optimizer = _optimizer(self.model, settings)
+        self.optimizer = optimizer_of(self.model, settings)
         self.perceptual = _perceptual(settings.loss_networks)
         # Every frame is a target once per epoch.
         self._train = [(s, n) for s, subject in enumerate(self.subjects) for n in self._learned(subject)]
@@ -274,7 +274,8 @@ def start_near_the_plane(model: Gagavatar) -> None:
             last.bias[channels + 8] = -2.0  # offsets at an eighth of their reach
 
 
-def _optimizer(model: Gagavatar, settings: Settings) -> torch.optim.Optimizer:
+def optimizer_of(model: Gagavatar, settings: Settings) -> torch.optim.Optimizer:
+    """Adam over what learns, the style's layers slower; each group's `factor` multiplies the rate."""
     free = {name: p for name, p in model.named_parameters() if p.requires_grad}
     slow = [p for name, p in free.items() if any(part in name for part in SLOW)]
     fast = [p for name, p in free.items() if not any(part in name for part in SLOW)]

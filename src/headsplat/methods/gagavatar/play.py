@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,50 @@ from headsplat.methods.gagavatar.bake import bake
 from headsplat.nets.styleunet import StyleUNet, StyleUNetConfig
 from headsplat.networks import Deformer, Network, Refiner
 
-__all__ = ["bake", "deformer", "refiner"]
+__all__ = ["bake", "deformer", "painter", "refiner"]
 
 FAINTEST = 1e-3
 """Coverage under which a colour cannot be told from the black behind it."""
 
 
 def refiner(network: Network) -> Refiner:
-    """The function from a feature image to colours.
+    """The function from a feature image to colours, on the CPU.
 
     Raises:
         HeadsplatError: settings or tensors that are not a neural renderer's.
     """
-    net = _renderer(network)
-    # Half the time, and 53 dB from full precision: nobody sees it. Other CPUs would only pretend.
-    half = "avx512_bf16" in _cpu_flags()
+    paint = painter(network, "cpu")
 
     def run(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-        features = torch.from_numpy(np.ascontiguousarray(image, np.float32)).movedim(-1, 0)[None]
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            fine = net(_resized(features, (net.config.size, net.config.size))).float()
-        on_black = _resized(fine, image.shape[:2])[0].movedim(0, -1).numpy()
-        cover = alpha[..., None]
-        return np.clip(np.where(cover > FAINTEST, on_black / np.maximum(cover, FAINTEST), on_black), 0, 1)
+        features, cover = (torch.from_numpy(np.ascontiguousarray(x, np.float32)) for x in (image, alpha))
+        return paint(features[None], cover[None])[0].numpy()
 
     return run
+
+
+def painter(network: Network, device: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The same for tensors on a device: (B, H, W, C) and (B, H, W) to (B, H, W, 3).
+
+    Raises:
+        HeadsplatError: settings or tensors that are not a neural renderer's.
+    """
+    net = _renderer(network).to(device)
+    kind = torch.device(device).type
+    # Half the time, and 53 dB from full precision: nobody sees it. Other CPUs would only pretend.
+    half = kind == "cuda" or "avx512_bf16" in _cpu_flags()
+
+    @torch.no_grad()
+    def paint(images: Tensor, alpha: Tensor) -> Tensor:
+        features = _resized(images.movedim(-1, 1), (net.config.size, net.config.size))
+        # A recorded CUDA graph must not rely on casts of weights that an earlier call kept.
+        with torch.autocast(kind, torch.bfloat16, enabled=half, cache_enabled=kind == "cpu"):
+            fine = net(features).float()
+        on_black = _resized(fine, tuple(images.shape[1:3])).movedim(1, -1)
+        cover = alpha[..., None]
+        straight = torch.where(cover > FAINTEST, on_black / cover.clamp(min=FAINTEST), on_black)
+        return straight.clamp(0, 1)
+
+    return paint
 
 
 def deformer(network: Network) -> Deformer:
