@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,18 @@ def test_the_file_appears_at_the_end_with_ordinary_permissions(tmp_path: Path) -
     assert target.read_text() == "done"
     (tmp_path / "b.txt").touch()
     assert target.stat().st_mode == (tmp_path / "b.txt").stat().st_mode
+
+
+def test_permissions_need_no_change_of_the_whole_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def umask(_: int) -> int:
+        raise AssertionError("other threads would make files that everybody may write")
+
+    monkeypatch.setattr(os, "umask", umask)
+    with writing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("done")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,19 +28,15 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.exists() and not target.is_file():
             # Renaming over /dev/null would replace the device.
             raise HeadsplatError(f"{target} is not an ordinary file; give the name of a file to write.")
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
+        temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+        # Made as an ordinary file, so that it has the permissions of one; never on top of another.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise HeadsplatError(
             f"Cannot write {target} ({error.strerror}); choose another place for the output."
         ) from error
-    temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes private files; give the result the permissions an ordinary write would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
     except OSError as error:
         raise HeadsplatError(
