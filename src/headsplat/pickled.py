@@ -1,4 +1,4 @@
-"""Read the numbers in pickles and torch files without running anything in them or trusting a size they give.
+"""Read the numbers in pickles, torch files and .npz, running nothing in them and trusting no size they give.
 
 A pickle may name any function to be called while it loads; here only the few names below are known, each to a
 class of our own that copies numbers: stand-ins for NumPy, SciPy, chumpy and torch. Everything else ends the
@@ -11,7 +11,7 @@ import io
 import pickle
 import zipfile
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ NUMBERS = {"f": (2, 4, 8), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "b": (1,)}
 """Kinds of NumPy types that are plain numbers, and their sizes in bytes."""
 
 _DEEPEST = 20
+_LARGEST_MATRIX = 20_000_000  # elements of a sparse matrix made dense; the head models' have under a million
 _SPREAD = 1_000_000  # elements that a tensor may have beyond those stored, by strides of zero
 
 
@@ -127,8 +128,11 @@ class _Sparse(_StandIn):
         if data is None or indices is None or starts is None:
             raise Refused("a damaged sparse matrix")
         rows, columns = (int(n) for n in shape)
-        if not 0 <= rows * columns <= 100_000_000:
+        if min(rows, columns) < 0 or rows * columns > _LARGEST_MATRIX:
             raise Refused("an enormous matrix")
+        ascending = len(starts) > 0 and starts[0] == 0 and (np.diff(starts) >= 0).all()
+        if not ascending or not starts[-1] == len(indices) == len(data):
+            raise Refused("a damaged sparse matrix")
         lines = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         where = (lines, indices) if self.by_row else (indices, lines)
         self.value = np.zeros((rows, columns))
@@ -254,6 +258,51 @@ def read_torch(data: bytes) -> Any:
             raise Refused("more data than it has")
         top = next(name for name in sizes if name.endswith("data.pkl")).removesuffix("data.pkl")
         return unpickle(file.read(top + "data.pkl"), lambda key: file.read(f"{top}data/{key}"))
+
+
+def read_npz(stream: IO[bytes], largest: int, *, text: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of numbers in an .npz, and those of text if wanted; those of objects are left out.
+
+    A header that promises more than its entry holds ends the reading before anything is allocated.
+
+    Args:
+        stream: of the file.
+        largest: bytes; an archive that unpacks to more is refused.
+        text: also read arrays of strings.
+
+    Raises:
+        Refused: it would unpack to more.
+        Exception: it is no such file, or damaged.
+    """
+    arrays = {}
+    with zipfile.ZipFile(stream) as file:
+        entries = [entry for entry in file.infolist() if entry.filename.endswith(".npy")]
+        if sum(entry.file_size for entry in entries) > largest:
+            raise Refused(f"more than {largest >> 20} megabytes")
+        for entry in entries:
+            value = _read_npy(file.read(entry), "US" if text else "")
+            if value is not None:
+                arrays[entry.filename.removesuffix(".npy")] = value
+    return arrays
+
+
+def _read_npy(data: bytes, more: str) -> np.ndarray | None:
+    """The array, or None if its elements are neither numbers nor of one of the kinds in `more`."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError("an unknown version of .npy")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if dtype.kind not in NUMBERS and dtype.kind not in more:
+        return None
+    count = int(np.prod(shape, dtype=object)) if shape else 1
+    body = data[stream.tell() :]
+    if count < 0 or count * dtype.itemsize != len(body):
+        raise ValueError("its header does not fit its content")
+    if count == 0 or dtype.itemsize == 0:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _plain(item: Any, done: dict[int, Any], depth: int) -> Any:

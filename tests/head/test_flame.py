@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import sys
 import types
+import zipfile
 from typing import ClassVar
 
 import numpy as np
@@ -309,12 +310,47 @@ def test_damaged_files_are_refused_in_a_sentence(tmp_path, flame_path):
         {"shapedirs": np.zeros((60, 3, 100))},
         {"kintree_table": np.array([[-1, 2, 1, 1, 1], [0, 1, 2, 3, 4]])},
         {"J_regressor": np.zeros((5, 61))},
+        {"J_regressor": np.array(1.0)},
+        {"v_template": np.array(0.5)},
+        {"kintree_table": np.array(3)},
+        {"f": np.zeros(3, np.int64)},
     ],
 )
 def test_other_layouts_are_refused(tmp_path, arrays, change):
     content = {key: value for key, value in (arrays | change).items() if value is not None}
     np.savez(tmp_path / "flame.npz", **content)
     with pytest.raises(HeadsplatError):
+        load_flame(tmp_path / "flame.npz")
+
+
+@pytest.mark.parametrize(
+    ("starts", "shape"),
+    [
+        (np.array([0, 1, 2, 3_000_000_000]), (3, 3)),
+        (np.array([0, 2, 1, 3]), (3, 3)),
+        (np.array([1, 2, 3, 3]), (3, 3)),
+        (np.zeros(0, np.int64), (3, 3)),
+        (np.array([0, 1, 2, 3]), (-3, -3)),
+        (np.array([0, 1, 2, 3]), (100_000, 100_000)),
+    ],
+)
+def test_sparse_matrices_are_no_larger_than_they_say(monkeypatch, tmp_path, arrays, starts, shape):
+    kind = foreign(monkeypatch, "scipy.sparse._csc", "csc_matrix")
+    matrix = kind()
+    matrix.__dict__.update(data=np.ones(3), indices=np.zeros(3, np.int32), indptr=starts, _shape=shape)
+    path = tmp_path / "flame.pkl"
+    path.write_bytes(pickle.dumps({**arrays, "J_regressor": matrix}))
+    with pytest.raises(HeadsplatError, match="no FLAME model needs"):
+        load_flame(path)
+
+
+def test_an_npz_whose_header_promises_more_than_it_holds_is_refused(tmp_path):
+    header = io.BytesIO()
+    large = {"descr": "<f8", "fortran_order": False, "shape": (1 << 34,)}
+    np.lib.format.write_array_header_1_0(header, large)
+    with zipfile.ZipFile(tmp_path / "flame.npz", "w") as file:
+        file.writestr("v_template.npy", header.getvalue() + b"12345678")
+    with pytest.raises(HeadsplatError, match=r"not a plain \.npz"):
         load_flame(tmp_path / "flame.npz")
 
 

@@ -65,31 +65,12 @@ def flame_from_arrays(
         raise HeadsplatError(
             f"{source} lacks {', '.join(missing)}, so it is no FLAME model; give another file."
         )
-    template, directions, weights = (
-        arrays[k].astype(np.float64) for k in ("v_template", "shapedirs", "weights")
-    )
-    correctives, regressor = arrays["posedirs"].astype(np.float64), arrays["J_regressor"].astype(np.float64)
-    faces, parents = arrays["f"].astype(np.int64), arrays["kintree_table"].astype(np.int64)
-    count, joints = len(template), len(JOINTS)
-    right = (
-        template.shape == (count, 3)
-        and directions.ndim == 3
-        and directions.shape[:2] == (count, 3)
-        and directions.shape[2] > expressions
-        and correctives.shape == (count, 3, 9 * (joints - 1))
-        and regressor.shape == (joints, count)
-        and parents.shape == (2, joints)
-        and weights.shape == (count, joints)
-        and faces.ndim == 2
-        and faces.shape[1] == 3
-        and len(faces) > 0
-        and 0 <= faces.min() <= faces.max() < count
-        and all(np.isfinite(a).all() for a in (template, directions, weights, correctives, regressor))
-    )
-    parents = np.where((parents[0] < 0) | (parents[0] >= joints), -1, parents[0])
-    if not right or parents[0] != -1 or (parents[1:] < 0).any() or (parents >= np.arange(joints)).any():
-        raise HeadsplatError(f"{source} does not have FLAME's layout; give an unchanged FLAME model.")
-
+    try:
+        template, directions, correctives, regressor, parents, weights, faces = _checked(arrays, expressions)
+    except (ValueError, TypeError, IndexError) as error:
+        raise HeadsplatError(
+            f"{source} does not have FLAME's layout; give an unchanged FLAME model."
+        ) from error
     basis = directions.transpose(2, 0, 1)
     shapes = len(basis) - expressions
     uv, uv_faces = np.zeros((1, 2)), np.zeros(faces.shape)
@@ -119,6 +100,42 @@ def flame_from_arrays(
         pose_basis=np.ascontiguousarray(correctives.transpose(2, 0, 1)).astype(np.float32),
         joint_expression=joint_basis[shapes:].astype(np.float32),
     )
+
+
+def _checked(arrays: Mapping[str, np.ndarray], expressions: int) -> tuple[np.ndarray, ...]:
+    """FLAME's arrays in the order of `_NEEDED` as float64 or int64; of the tree, the (5,) parents.
+
+    Raises:
+        ValueError: a shape, an index or a number that FLAME cannot have; TypeError or IndexError likewise.
+    """
+    template, directions, correctives, regressor, weights = (
+        np.asarray(arrays[name]).astype(np.float64)
+        for name in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
+    )
+    faces, tree = (np.asarray(arrays[name]).astype(np.int64) for name in ("f", "kintree_table"))
+    count, joints = len(template), len(JOINTS)
+    right = (
+        template.shape == (count, 3)
+        and directions.ndim == 3
+        and directions.shape[:2] == (count, 3)
+        and directions.shape[2] > expressions
+        and correctives.shape == (count, 3, 9 * (joints - 1))
+        and regressor.shape == (joints, count)
+        and tree.shape == (2, joints)
+        and weights.shape == (count, joints)
+        and faces.ndim == 2
+        and faces.shape[1] == 3
+        and len(faces) > 0
+        and 0 <= faces.min() <= faces.max() < count
+        and all(np.isfinite(a).all() for a in (template, directions, weights, correctives, regressor))
+    )
+    if not right:
+        raise ValueError("not FLAME's layout")
+    # The root's parent is stored as 2^32 - 1.
+    parents = np.where((tree[0] < 0) | (tree[0] >= joints), -1, tree[0])
+    if parents[0] != -1 or (parents[1:] < 0).any() or (parents >= np.arange(joints)).any():
+        raise ValueError("not FLAME's joints")
+    return template, directions, correctives, regressor, parents, weights, faces
 
 
 def _read_texture_coordinates(path: Path, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

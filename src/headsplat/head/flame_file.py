@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from headsplat.errors import HeadsplatError
-from headsplat.pickled import NUMBERS, Refused, unpickle
+from headsplat.pickled import Refused, read_npz, unpickle
 
 _LARGEST = 2 << 30  # bytes; the official files have 50 to 300 MB
 
@@ -38,13 +38,11 @@ def read_flame_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _read_npz(path: Path, data: bytes) -> dict[str, np.ndarray]:
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:
+        return read_npz(io.BytesIO(data), _LARGEST)
+    except Exception as error:  # whatever damaged bytes lead the readers into
         raise HeadsplatError(
             f"{path} is not a plain .npz of numbers; save it again without objects, or give the .pkl."
         ) from error
-    return {name: value for name, value in arrays.items() if value.dtype.kind in NUMBERS}
 
 
 def _read_pickle(path: Path, data: bytes) -> dict[str, np.ndarray]:

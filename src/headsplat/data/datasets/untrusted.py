@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import zipfile
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from headsplat import pickled
 from headsplat.errors import HeadsplatError
 from headsplat.pickled import NUMBERS, Refused, read_torch, unpickle
 
@@ -46,19 +46,13 @@ def read_npz(path: Path, *, text: bool = False) -> dict[str, np.ndarray]:
     Raises:
         HeadsplatError: the file is missing, far too large or damaged.
     """
-    arrays = {}
     try:
-        with _ordinary(path).open("rb") as stream, zipfile.ZipFile(stream) as file:
-            entries = [entry for entry in file.infolist() if entry.filename.endswith(".npy")]
-            if sum(entry.file_size for entry in entries) > LARGEST_NPZ:
-                raise HeadsplatError(f"{path} would unpack to more than a gigabyte; it is no tracked frame.")
-            for entry in entries:
-                value = _read_npy(file.read(entry), "US" if text else "")
-                if value is not None:
-                    arrays[entry.filename.removesuffix(".npy")] = value
+        with _ordinary(path).open("rb") as stream:
+            return pickled.read_npz(stream, LARGEST_NPZ, text=text)
+    except Refused as error:
+        raise HeadsplatError(f"{path} would unpack to more than a gigabyte; it is no tracked frame.") from error
     except _DAMAGE as error:
         raise HeadsplatError(f"{path} is missing or damaged ({_reason(error)}); copy it again.") from error
-    return arrays
 
 
 def read_pickle(path: Path) -> Any:
@@ -154,25 +148,6 @@ def _bytes(path: Path, largest: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise HeadsplatError(f"Cannot read {path} ({_reason(error)}); check the folder.") from error
-
-
-def _read_npy(data: bytes, more: str) -> np.ndarray | None:
-    """The array, or None if its elements are neither numbers nor of one of the kinds in `more`."""
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError("an unknown version of .npy")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if dtype.kind not in NUMBERS and dtype.kind not in more:
-        return None
-    count = int(np.prod(shape, dtype=object)) if shape else 1
-    body = data[stream.tell() :]
-    if count < 0 or count * dtype.itemsize != len(body):
-        raise ValueError("its header does not fit its content")
-    if count == 0 or dtype.itemsize == 0:
-        return np.zeros(shape, dtype)
-    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _reason(error: BaseException) -> str:
