@@ -17,8 +17,8 @@ from headsplat.methods.lift.glasses import find_glasses, lift_glasses
 from headsplat.methods.lift.loose import Loose, body_weights, hair_weights, to_rest
 from headsplat.methods.lift.numeric import look_up, smoothstep, splat_frames
 from headsplat.methods.lift.refine import ssim_gradient, ssim_map
+from headsplat.methods.lift.sampling import sample_faces, sub_triangles, tangents
 from headsplat.methods.lift.segment import Sight, segment
-from headsplat.methods.lift.surface import sample_faces, sub_triangles, tangents
 from headsplat.methods.lift.view import look_at_photo, skinning_matrices
 from headsplat.methods.lift.volume import measure_hair
 

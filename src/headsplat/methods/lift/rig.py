@@ -9,7 +9,8 @@ from headsplat.gaussians import Gaussians, matrix_to_quat
 from headsplat.head.model import HeadModel
 from headsplat.methods.lift.loose import Loose
 from headsplat.methods.lift.numeric import splat_frames, unit
-from headsplat.methods.lift.surface import Surface, tangents
+from headsplat.methods.lift.sampling import tangents
+from headsplat.methods.lift.surface import Surface
 from headsplat.methods.lift.view import View
 
 LEAST_MOVE = 1.5e-4

@@ -16,6 +16,8 @@ from headsplat.methods.lift import eyes
 from headsplat.methods.lift.capsule import capsule_coordinates
 from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep
+from headsplat.methods.lift.outline import EAR_ROWS
+from headsplat.methods.lift.sampling import sample_faces
 from headsplat.methods.lift.segment import Segments, Sight
 from headsplat.methods.lift.shading import Shading, learn_shading
 from headsplat.methods.lift.view import INNER_LIPS, LEFT_EYE, RIGHT_EYE, View, grow
@@ -27,8 +29,6 @@ BUST_TOP = (-0.095, -0.077)
 """Template heights between which the neck of the mesh hands over to the lifted clothes."""
 FIRST = 2.0
 """How much more the main photo counts where several show the skin: its light is the avatar's."""
-SPREAD = 0.28
-"""Covariance of a splat over that of its triangle's corners: smaller leaves a lattice, larger blurs."""
 
 
 @dataclass(frozen=True)
@@ -58,74 +58,6 @@ class Surface:
     lock: np.ndarray
     near_eye: np.ndarray
     blink: np.ndarray
-
-
-def sub_triangles(level: int) -> np.ndarray:
-    """(4^level, 3) barycentrics of the centres of a triangle cut 2^level times along each edge."""
-    n = 2**level
-    out = []
-    for i in range(n):
-        out += [((i + 1 / 3) / n, (j + 1 / 3) / n) for j in range(n - i)]
-        out += [((i + 2 / 3) / n, (j + 2 / 3) / n) for j in range(n - i - 1)]
-    ab = np.array(out)
-    return np.concatenate([1 - ab.sum(1, keepdims=True), ab], 1)
-
-
-def sample_faces(
-    vertices: np.ndarray, faces: np.ndarray, chosen: np.ndarray, area: float, lowest: int, highest: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut the chosen faces into parts of about `area` square metres, or thin them out where they are smaller.
-
-    Returns:
-        face (N,), barycentric (N, 3) of the parts' centres, split (N,) parts per edge; under 1 where one face
-        stands for several.
-    """
-    corner = vertices[faces[chosen]]
-    size = 0.5 * np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
-    share = np.minimum(1.5 * size / area, 1.0)
-    if lowest == 0 and share.mean() < 0.9:
-        # Walk over the surface in a local order and keep a face whenever enough area has gone by.
-        order = _local_order(corner.mean(1))
-        passed = np.floor(np.cumsum(share[order]) + 0.5)
-        kept = np.sort(order[np.diff(passed, prepend=0) > 0])
-        chosen, size, share = chosen[kept], size[kept], share[kept]
-    else:
-        share = np.ones(len(chosen))
-    bolder = 0.75 if share.min(initial=1) < 0.9 else 1.0  # thinned faces are irregular: overlap more
-    level = np.clip(np.round(np.log2(np.maximum(size / area, 1e-9)) / 2), lowest, highest).astype(int)
-    face, barycentric, split = [], [], []
-    for k in np.unique(level):
-        parts, own = sub_triangles(k), chosen[level == k]
-        face.append(np.repeat(own, len(parts)))
-        barycentric.append(np.tile(parts, (len(own), 1)))
-        split.append(np.repeat(2.0**k * np.sqrt(share[level == k]) * bolder, len(parts)))
-    if not face:
-        return np.zeros(0, int), np.zeros((0, 3)), np.zeros(0)
-    return np.concatenate(face), np.concatenate(barycentric), np.concatenate(split)
-
-
-def _local_order(points: np.ndarray) -> np.ndarray:
-    """Order of (N, 3) points along a space-filling curve (Morton 1966): neighbours follow soon."""
-    cells = ((points - points.min(0)) / max(float(np.ptp(points, axis=0).max()), 1e-9) * 1023).astype(
-        np.int64
-    )
-    code = np.zeros(len(points), np.int64)
-    for bit in range(10):
-        for axis in range(3):
-            code |= ((cells[:, axis] >> bit) & 1) << (3 * bit + axis)
-    return np.argsort(code, kind="stable")
-
-
-def tangents(corners: np.ndarray, split: np.ndarray, spread: float = SPREAD) -> tuple[np.ndarray, np.ndarray]:
-    """Two vectors whose outer products sum to `spread` times the corner scatter of the cut triangle.
-
-    Args:
-        corners: (N, 3, 3) corners of the whole triangles, metres.
-        split: (N,) parts per edge.
-        spread: covariance over corner scatter.
-    """
-    w = (corners - corners.mean(1, keepdims=True)) * (np.sqrt(spread) / split)[:, None, None]
-    return (w[:, 0] - w[:, 1]) / np.sqrt(2), (w[:, 0] + w[:, 1] - 2 * w[:, 2]) / np.sqrt(6)
 
 
 def diffuse(
@@ -165,14 +97,15 @@ def lift_surface(sights: Sequence[Sight], hair: HairVolume, config: LiftConfig) 
     at = lambda values: (values[corners] * barycentric).sum(1)  # noqa: E731  per-vertex value at each sample
     skin = regions.skin_faces[face]
     holes = [_holes(sight.view) for sight in sights]
-    looks = [_look(sight, hole, corners, barycentric) for sight, hole in zip(sights, holes, strict=True)]
-    mirrored = [
-        _look(sight, hole, view.mirror[corners], barycentric)
-        for sight, hole in zip(sights, holes, strict=True)
-    ]
+    behind, ear = at(regions.behind), at(regions.ear.astype(float))
+    height = at(model.template[:, 1].astype(float))
+    cheek = (1 - smoothstep(ear, 0.0, 0.4)) * (height > EAR_ROWS[0]) * (height < EAR_ROWS[1])
+    looks, mirrored = (
+        [_look(*known, own_corners, barycentric, cheek) for known in zip(sights, holes, strict=True)]
+        for own_corners in (corners, view.mirror[corners])
+    )
     own, other = _best(looks), _best(mirrored)
 
-    behind, ear = at(regions.behind), at(regions.ear.astype(float))
     lid = at(regions.lid)
     to_eye = at(KDTree(view.rest[regions.eye_margin]).query(view.rest)[0])
     to_lip = at(KDTree(view.rest[regions.lip_margin]).query(view.rest)[0])
@@ -189,8 +122,8 @@ def lift_surface(sights: Sequence[Sight], hair: HairVolume, config: LiftConfig) 
     w_own, w_other = weights
     # The other cheek stands in a different light.
     shading = learn_shading(view, segments)
-    relit = at(shading.at_vertices) / np.maximum(at(shading.at_vertices[view.mirror]), 0.1)
-    other = replace(other, colours=other.colours * relit[:, None])
+    relit = _relit(view, shading, face, barycentric, own, other, np.minimum(w_own, w_other))
+    other = replace(other, colours=np.clip(other.colours * relit, 0, 1))
     w_other = w_other * (1 - np.clip(w_own, 0, 1))
     lock = np.max([look.hole for look in looks], 0) * skin
 
@@ -227,7 +160,6 @@ def lift_surface(sights: Sequence[Sight], hair: HairVolume, config: LiftConfig) 
             if hidden:
                 opacities[skin & (ear > 0.12) & (np.sign(side) == sign)] = 0
 
-    height = at(model.template[:, 1].astype(float))
     opacities = np.where(skin, opacities * smoothstep(height, *BUST_TOP), opacities)
     glasses = segments.glasses
     behind_frame = np.zeros(len(face)) if glasses is None else np.clip(2 * look_up(glasses, own.pixels), 0, 1)
@@ -245,7 +177,9 @@ def lift_surface(sights: Sequence[Sight], hair: HairVolume, config: LiftConfig) 
         colours=np.concatenate([colours[keep], lashes[3]]).clip(0, 1),
         opacities=np.concatenate([opacities[keep], lashes[4]]),
         seen=with_lashes(seen, 0.0),
-        trust=with_lashes(np.clip((own.facing - 0.25) / 0.35, 0.04, 1) * (1 - 0.9 * behind_frame), 1.0),
+        trust=with_lashes(
+            np.clip((own.facing - 0.25) / 0.35 * own.inward, 0.04, 1) * (1 - 0.9 * behind_frame), 1.0
+        ),
         lock=with_lashes(np.maximum(np.maximum(lid_margin, smoothstep(lids, 0.2, 0.6)), lock) * skin, 1.0),
         near_eye=with_lashes(near_eye * skin, 0.0),
         blink=with_lashes(smoothstep(lids, 0.005, 0.05) * skin, 0.0),
@@ -284,7 +218,10 @@ def _sample(view: View, config: LiftConfig) -> tuple[np.ndarray, np.ndarray, np.
 
 @dataclass(frozen=True)
 class _Look:
-    """What a photo says at the projections of N samples: pixels (N, 3), colours (N, 3), the others (N,)."""
+    """What a photo says at the projections of N samples: pixels (N, 3), colours (N, 3), the others (N,).
+
+    `inward` is 0 where a sample of the cheek meets pixels beyond the face oval: those of an ear.
+    """
 
     pixels: np.ndarray
     colours: np.ndarray
@@ -294,10 +231,13 @@ class _Look:
     skin: np.ndarray
     hair: np.ndarray
     hole: np.ndarray
+    inward: np.ndarray
     sharpness: float
 
 
-def _look(sight: Sight, holes: np.ndarray, corners: np.ndarray, barycentric: np.ndarray) -> _Look:
+def _look(
+    sight: Sight, holes: np.ndarray, corners: np.ndarray, barycentric: np.ndarray, cheek: np.ndarray
+) -> _Look:
     view, segments = sight.view, sight.segments
     pixels = (view.pixels[corners] * barycentric[..., None]).sum(1)
     facing = (view.facing[corners] * barycentric).sum(1)
@@ -307,14 +247,16 @@ def _look(sight: Sight, holes: np.ndarray, corners: np.ndarray, barycentric: np.
     inner = cv2.erode(view.frame.alpha, np.ones((5, 5)))
     matte = smoothstep(look_up(inner, pixels), 0.6, 0.95)
     hair, clothes = look_up(segments.hair, pixels), look_up(segments.clothes, pixels)
-    skin = matte * np.clip(1 - 1.6 * hair, 0, 1) * np.clip(1 - 1.6 * clothes, 0, 1)
+    oval = cv2.GaussianBlur(grow(view.oval, -2).astype(np.float32), (0, 0), 1.5)
+    inward = 1 - cheek * (1 - look_up(oval, pixels))
+    skin = matte * inward * np.clip(1 - 1.6 * hair, 0, 1) * np.clip(1 - 1.6 * clothes, 0, 1)
     if segments.glasses is not None:
         skin = skin * np.clip(1 - 2 * look_up(segments.glasses, pixels), 0, 1)
     weight = visible * np.clip((facing - 0.30) / 0.30, 0, 1)
     hole = np.clip(1.3 * look_up(holes, pixels) * (weight > 0), 0, 1)
     colours = look_up(view.frame.foreground, pixels)
     sharpness = float(view.size * max(view.frame.confidence, 0.1))
-    return _Look(pixels, colours, facing, weight, matte, skin, hair, hole, sharpness)
+    return _Look(pixels, colours, facing, weight, matte, skin, hair, hole, inward, sharpness)
 
 
 def _best(looks: list[_Look]) -> _Look:
@@ -335,7 +277,7 @@ def _best(looks: list[_Look]) -> _Look:
     share[0] = np.where(worth.sum(0) > 0, share[0], 1.0)
     mix = {
         name: np.einsum("kn,kn...->n...", share, np.stack([getattr(look, name) for look in looks]))
-        for name in ("colours", "weight", "matte", "skin", "hair", "hole")
+        for name in ("colours", "weight", "matte", "skin", "hair", "hole", "inward")
     }
     facing = np.max([np.where(look.weight > 0, look.facing, first.facing) for look in looks], 0)
     return replace(first, **mix, facing=facing)
@@ -355,6 +297,29 @@ def _holes(view: View) -> np.ndarray:
     if view.lip_gap > 0.012:
         mask = np.maximum(mask, grow(view.polygon(INNER_LIPS), 1))
     return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)
+
+
+def _relit(
+    view: View,
+    shading: Shading,
+    face: np.ndarray,
+    barycentric: np.ndarray,
+    own: _Look,
+    other: _Look,
+    both: np.ndarray,
+) -> np.ndarray:
+    """(N, 3) factors that bring the mirrored colours into the light of this side.
+
+    Where the photo shows both sides (weights `both`) their ratio is known; it goes on smoothly over the mesh,
+    and far from there by the shading.
+    """
+    model, at = view.model, shading.at_vertices
+    ratio = np.log((own.colours + 0.02) / (other.colours + 0.02))
+    total, mean = to_vertices(model, face, barycentric, both * (abs(ratio).max(1) < 1.5), ratio)
+    expected = np.log(np.maximum(at, 0.1) / np.maximum(at[view.mirror], 0.1))
+    total = np.minimum(total, 1) * (total > 0.1)
+    known = diffuse(view.regions.laplacian, total, mean, 1.0, np.tile(expected[:, None], (1, 3)), 2e-3)
+    return np.exp((np.clip(known, -1.2, 1.2)[model.faces[face]] * barycentric[..., None]).sum(1))
 
 
 def _fill(
