@@ -17,6 +17,8 @@ REACH = 16
 """Pixels to either side within which the matte's outline is looked for."""
 FARTHEST = 0.010
 """Largest change, metres."""
+EAR_ROWS = (-0.012, 0.055)
+"""Template heights between which the outline of a bare head is an ear's and not the cheek's, metres."""
 
 
 def fit_outline(sights: Sequence[Sight]) -> np.ndarray | None:
@@ -72,6 +74,10 @@ def _ends_of_skin(sight: Sight) -> tuple[np.ndarray, np.ndarray, int]:
     steps = np.arange(-REACH, REACH + 0.25, 0.5)
     path = (view.pixels[chosen, None, :2] + along[:, None] * steps[None, :, None]).reshape(-1, 2)
     matte = look_up(frame.alpha, path).reshape(len(chosen), -1) > 0.5
+    # Beside an ear the cheek ends at the face oval; the matte goes on to the ear's rim.
+    beside_ear = (model.template[chosen, 1] > EAR_ROWS[0]) & (model.template[chosen, 1] < EAR_ROWS[1])
+    on_face = look_up(view.oval.astype(np.float32), path).reshape(len(chosen), -1) > 0.5
+    matte &= on_face | ~beside_ear[:, None]
     skin = look_up(segments.skin, path).reshape(len(chosen), -1)
     # The outline: the first place from inwards where the matte ends.
     ends = matte[:, :-1] & ~matte[:, 1:]

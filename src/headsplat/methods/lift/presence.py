@@ -81,9 +81,9 @@ def lowest_hair(view: View, segments: Segments) -> tuple[float, float]:
 
 
 def _around_ear(phi: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """0..1 hair beside a visible ear: none on and before it; behind it the hairline slopes to the nape."""
-    on_ear = np.hypot((phi - np.radians(93)) / np.radians(21), (y - 0.022) / 0.046)
-    sideburn = np.where(phi < np.radians(93), 0.030, -0.002)
+    """0..1 hair beside a visible ear: a sideburn before it; behind it the hairline slopes to the nape."""
+    on_ear = np.hypot((phi - np.radians(91)) / np.radians(18), (y - 0.022) / 0.040)
+    sideburn = np.where(phi < np.radians(91), 0.012, -0.002)
     line = sideburn + (NAPE - sideburn) * smoothstep(phi, np.radians(108), np.radians(150))
     return smoothstep(on_ear, 0.92, 1.12) * smoothstep(y, line - 0.006, line + 0.008)
 
@@ -142,6 +142,7 @@ def hair_presence(
         weight = np.where(y < NAPE, 0, weight)
     # Over the ears and beside the neck hair hangs only where the photo shows it hanging.
     mirrored = 0.5 * weight[:, ::-1]
+    open_ = np.ones_like(y)  # 0 where an ear stands free
     for sign, covered, side_end in ((-1, hidden[0], right), (1, hidden[1], left)):
         own = np.sign(phi) == sign
         if covered:
@@ -149,9 +150,9 @@ def hair_presence(
             above_end = smoothstep(y, side_end - 0.012, side_end + 0.008)
             prior = np.maximum(prior, curtain * above_end * (y < 0.09))
         else:
-            free = _around_ear(abs(phi), y)
-            prior = np.where(own, prior * free, prior)
-            mirrored = np.where(own, mirrored * (free > 0.5), mirrored)
+            open_ = np.where(own, _around_ear(abs(phi), y), open_)
+            prior = prior * open_
+            mirrored = mirrored * (open_ > 0.5)
     total = weight + mirrored * (1 - weight)
     seen = (weight * value + mirrored * (1 - weight) * value[:, ::-1]) / np.maximum(total, 1e-6)
     mix = smoothstep(total, 0.0, 0.5)
@@ -159,7 +160,7 @@ def hair_presence(
     closed = cv2.morphologyEx(
         np.pad(presence, ((0, 0), (6, 6)), "wrap").astype(np.float32), cv2.MORPH_CLOSE, np.ones((7, 7))
     )[:, 6:-6]
-    presence = np.where(abs(phi) > np.radians(50), np.maximum(presence, closed), presence)
+    presence = np.where(abs(phi) > np.radians(50), np.maximum(presence, closed * open_), presence)
     # Behind a lock that hangs before a covered ear there is no bare cheek again.
     columns = np.arange(COLUMNS)
     for sign, covered, side_end in ((-1, hidden[0], right), (1, hidden[1], left)):

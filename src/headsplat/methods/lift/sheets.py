@@ -21,7 +21,7 @@ from headsplat.raster.mesh import rasterize_mesh
 
 HEAD_MIDDLE, TORSO_MIDDLE = np.array([0, 0.033, -0.0125]), np.array([0, -0.177, -0.030])
 BUST_MIDDLE, BUST_AXES = np.array([0.0, -0.02]), np.array([0.285, 0.225])
-"""The bust ends evenly on an ellipse seen from the front (x, y), wherever the photo ended."""
+"""The bust ends evenly on a rounded box seen from the front (x, y), or before that within the frame."""
 STEEPEST = 2.0
 """Largest slope of a sheet, metres of depth per metre across."""
 
@@ -146,13 +146,18 @@ def _with_front(field: _Field, focal: float, hair: HairVolume) -> _Field:
     head = seen & field.on_head
     target, weight = np.where(head, field.mesh - 0.005, target), np.where(head, 4.0, weight)
     torso = seen & field.torso
-    target, weight = np.where(torso, field.mesh - 0.004, target), np.where(torso, 0.25, weight)
+    # The model's bust is open below, and its back ends before its chest does.
+    own_back = field.back > np.where(torso, field.middle + 0.035, 0)
+    chest, torso_back = _downwards(field.mesh, torso), _downwards(field.back, torso & own_back)
+    torso = np.isfinite(chest)
+    target, weight = np.where(torso, chest - 0.004, target), np.where(torso, 0.25, weight)
     active = (field.alpha > 0.03) & (field.height < 0.35)
     body = pillow + _membrane(active, np.where(weight > 0, target - pillow, 0), weight, field.distance)
     behind = 2 * field.middle - pillow
-    known = field.back > 0
+    backmost = np.where(np.isfinite(torso_back), torso_back, field.back)
+    known = np.isfinite(torso_back) | own_back
     back = behind + _membrane(
-        active, np.where(known, field.back + 0.006 - behind, 0), np.where(known, 1.0, 0), field.distance
+        active, np.where(known, backmost + 0.006 - behind, 0), np.where(known, 1.0, 0), field.distance
     )
 
     # Hair: on its surface; beyond the outline at the depth of the nearest place on it.
@@ -176,13 +181,21 @@ def _with_front(field: _Field, focal: float, hair: HairVolume) -> _Field:
     return _Field(**{**field.__dict__, "front": front, "back": back})
 
 
+def _downwards(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Depth (g, g) where `known`, its lowest value in each column going on below it, inf elsewhere."""
+    rows = np.arange(len(depth))[:, None]
+    last = np.where(known.any(0), len(depth) - 1 - np.argmax(known[::-1], 0), len(depth))
+    below = depth[np.minimum(last, len(depth) - 1), np.arange(len(last))]
+    return np.where(rows > last, below, np.where(known, depth, np.inf))
+
+
 def _rounded(view: View, field: _Field) -> _Field:
     """Let front and back meet at the bust's edge, so that it ends as a solid and not as two sheets."""
     world = view.frame.camera.unproject(
         np.stack([field.x, field.y], -1).reshape(-1, 2).astype(np.float64), field.middle.ravel()
     )
-    reach = _bust_reach(world).reshape(field.middle.shape)
-    share = np.sqrt(np.clip(1 - np.clip((reach - 0.62) / 0.40, 0, 1) ** 2, 0, 1))
+    reach = _bust_reach(view, world).reshape(field.middle.shape)
+    share = np.sqrt(np.clip(1 - np.clip((reach - 0.66) / 0.34, 0, 1) ** 2, 0, 1))
     share = np.where(field.height < -0.12, share, 1.0)
     front = field.middle + (field.front - field.middle) * share
     back = field.middle + (field.back - field.middle) * share
@@ -226,15 +239,22 @@ def _rim_colours(view: View, field: _Field) -> np.ndarray:
     return look_up(view.frame.foreground, at.reshape(-1, 2)).reshape(*field.x.shape, 3)
 
 
-def _bust_edge(points: np.ndarray) -> np.ndarray:
+def _bust_edge(view: View, points: np.ndarray) -> np.ndarray:
     """(N,) 1 inside the bust's outline, fading to 0 at its edge."""
-    return smoothstep(_bust_reach(points), 1.02, 0.96)
+    return smoothstep(_bust_reach(view, points), 1.02, 0.96)
 
 
-def _bust_reach(points: np.ndarray) -> np.ndarray:
+def _bust_reach(view: View, points: np.ndarray) -> np.ndarray:
     """(N,) distance from the bust's middle in units of its outline: 1 on the edge."""
-    d = (points[:, :2] - BUST_MIDDLE) / BUST_AXES
-    squarish = (abs(d) ** 3.5).sum(1) ** (1 / 3.5)
+    camera = view.frame.camera
+    low = np.array([[0.0, camera.height], [camera.width, camera.height]])  # the frame's lower corners
+    corners = camera.unproject(low, np.full(2, _depth_of(view, TORSO_MIDDLE, "root")))[:, :2] - BUST_MIDDLE
+    # Cut off by the frame it would be open at the side: it closes a little before.
+    right, left = np.clip(0.99 * corners[:, 0] * [-1, 1], 0.12, BUST_AXES[0])
+    down = np.clip(-0.99 * corners[:, 1].mean(), 0.12, BUST_AXES[1])
+    d = points[:, :2] - BUST_MIDDLE
+    d = np.stack([d[:, 0] / np.where(d[:, 0] < 0, right, left), d[:, 1] / down], -1)
+    squarish = (abs(d) ** 6).sum(1) ** (1 / 6)
     return np.where(d[:, 1] < 0, squarish, abs(d[:, 0]))
 
 
@@ -268,7 +288,7 @@ def _front(
     hairy = (field.hair > 0.35) | ((field.height > -0.02) & (field.clothes < 0.5))
     height = field.height[lift]
     weights = np.where(hairy[lift][:, None], hair_weights(height, abs(means[:, 0])), body_weights(height))
-    edge = np.where((height < -0.15) | ((height < 0.05) & ~hairy[lift]), _bust_edge(means), 1.0)
+    edge = np.where((height < -0.15) | ((height < 0.05) & ~hairy[lift]), _bust_edge(view, means), 1.0)
     steep = np.hypot(slope_x, slope_y)[lift] * camera.K[0, 0] / z[lift]
     # Where hair turns away from the camera, strands on its volume look better than stretched pixels.
     turned = smoothstep(steep, 1.2, 2.2) * hairy[lift] * (0.0 if hair.cropped else 1.0)
@@ -323,16 +343,17 @@ def _back(view: View, segments: Segments, field: _Field, config: LiftConfig) -> 
     throat = field.on_head & (field.height < -0.04) & (field.height > -0.13) & (field.alpha > 0.5)
     high = throat.any() and (field.clothes[throat] > 0.5).mean() > 0.5
     collar = -0.04 if high else -0.15
+    shaded = 1 - 0.12 * smoothstep((z - field.middle)[mask], 0.0, 0.06)
     count = int(mask.sum())
     return Loose(
         means=means,
         t1=1.2 * t1,
         t2=1.2 * t2,
         thickness=np.full(count, 0.5),
-        colours=0.88 * colours,
+        colours=shaded[:, None] * colours,
         opacities=field.alpha[mask]
         * 0.95
-        * np.where(height < 0.05, _bust_edge(means), 1.0)
+        * np.where(height < 0.05, _bust_edge(view, means), 1.0)
         * smoothstep(height, collar + 0.08, collar - 0.05),
         weights=body_weights(height),
         seen=np.zeros(count),
