@@ -50,7 +50,9 @@ def read_npz(path: Path, *, text: bool = False) -> dict[str, np.ndarray]:
         with _ordinary(path).open("rb") as stream:
             return pickled.read_npz(stream, LARGEST_NPZ, text=text)
     except Refused as error:
-        raise HeadsplatError(f"{path} would unpack to more than a gigabyte; it is no tracked frame.") from error
+        raise HeadsplatError(
+            f"{path} would unpack to more than a gigabyte; it is no tracked frame."
+        ) from error
     except _DAMAGE as error:
         raise HeadsplatError(f"{path} is missing or damaged ({_reason(error)}); copy it again.") from error
 
