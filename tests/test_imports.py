@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headsplat"
 ORDER = (
     "errors files tensor_file pickled camera gaussians head losses motion takes raster nets clip "
     "networks avatar avatar_file playback bake contact_sheet data track drive shoot methods evaluate train "
-    "reconstruct export web doctor terminal cli"
+    "reconstruct export web doctor terminal cli __main__"
 ).split()
 
 HEAVY = {

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
+
+from headsplat.errors import HeadsplatError
 
 
 def progress(items: Iterable[Any], label: str, total: int) -> Iterable[Any]:
@@ -39,11 +42,37 @@ class Status:
 
 
 def finish(facts: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print what was done: for reading, or as one line of JSON."""
-    if as_json:
-        print(json.dumps(facts, ensure_ascii=False))
-    elif text:
-        print(text)
+    """Print what was done: for reading, or as one line of JSON.
+
+    Raises:
+        HeadsplatError: standard output takes no more, as on a full disk.
+    """
+    if sys.stdout is None or not (as_json or text):
+        return
+    line = json.dumps(facts, ensure_ascii=False) if as_json else text
+    coding = sys.stdout.encoding or "utf-8"
+    shown = line.encode(coding, "backslashreplace").decode(coding)
+    if as_json and shown != line:  # names of files may hold what the terminal cannot show
+        shown = json.dumps(facts)
+    try:
+        print(shown, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        mute()
+        raise HeadsplatError(
+            f"It is done, but the result cannot be printed ({error.strerror}); free some space."
+        ) from error
+
+
+def mute() -> None:
+    """Send the rest of standard output nowhere, so that Python can exit without complaint."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+        pass
 
 
 def say(text: str) -> None:

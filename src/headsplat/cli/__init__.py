@@ -15,8 +15,9 @@ from headsplat.cli import make, show, data, train, judge
 
 # isort: on
 from headsplat.cli.app import app
+from headsplat.cli.words import understand
 from headsplat.errors import HeadsplatError
-from headsplat.terminal import fail
+from headsplat.terminal import fail, mute
 
 __all__ = ["app", "data", "judge", "main", "make", "show", "train"]
 
@@ -27,11 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: the words after `headsplat`; default those of this process.
     """
-    # A polite kill unwinds like Ctrl-C, so that half-written files go away.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _unwind_when_told_to_stop()
     try:
         app.cli(
-            args=arguments,
+            args=understand(sys.argv[1:] if arguments is None else arguments),
             prog="headsplat",
             description="Animatable 3D Gaussian head avatars: a photo in, a moving head out.",
             config=(tyro.conf.FlagCreatePairsOff,),
@@ -45,10 +45,27 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         fail(
             f"This needs the package {package}; install it with `pip install 'headsplat[{_extra(package)}]'`."
         )
+    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+        mute()
+        sys.exit(141)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"Cannot use {error.filename} ({error.strerror}); check the name and its permissions.")
+    except MemoryError:
+        fail("There is not enough memory for this; close other programs, or ask for less.")
     except KeyboardInterrupt:
         print("headsplat: stopped; nothing was left half written.", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
+
+
+def _unwind_when_told_to_stop() -> None:
+    """Let a polite kill, or a closing terminal, unwind like Ctrl-C, so that half-written files go away."""
+    for name, status in (("SIGTERM", 143), ("SIGHUP", 129)):
+        kind = getattr(signal, name, None)
+        if kind is not None and signal.getsignal(kind) is not signal.SIG_IGN:  # nohup
+            signal.signal(kind, lambda *_, status=status: sys.exit(status))
 
 
 def _extra(package: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import arg
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 Output = Annotated[Path, arg(aliases=("-o",))]
 
 app = tyro.extras.SubcommandApp()
+VERBS: list[str] = []
+"""The names of all verbs, in the order in which `headsplat --help` lists them."""
+
+
+def verb(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function a verb of the command line; its signature is its options."""
+    VERBS.append(function.__name__)
+    return app.command(function)
 
 
 def expect_suffix(path: Path, suffix: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
-from headsplat.cli.app import Output, app
+from headsplat.cli.app import Output, verb
 from headsplat.errors import HeadsplatError
 from headsplat.terminal import Status, finish
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headsplat.clip import Frame
 
 
-@app.command
+@verb
 def track(
     source: Positional[Path],
     output: Output,
@@ -82,7 +82,7 @@ def track(
     finish(facts, "\n".join(lines), json)
 
 
-@app.command
+@verb
 def convert(
     recordings: Positional[tuple[Path, ...]], output: Output, *, flame: Path | None = None, json: bool = False
 ) -> None:
@@ -118,7 +118,7 @@ def _lifted(frame: Frame) -> Avatar:
     return reconstruct(frame, gaussians="20k")
 
 
-@app.command
+@verb
 def info(path: Positional[Path], *, flame: Path | None = None, json: bool = False) -> None:
     """Say what is in an avatar file, or in a tracked recording and what is wrong with it.
 
@@ -174,10 +174,23 @@ def _avatar(avatar: Path, json: bool) -> None:
     }
     lines = [
         f"{avatar}: {len(a):,} Gaussians, {facts['bytes'] / 1e6:.2f} MB, by {a.method or 'nobody knows'}",
-        f"  joints       {', '.join(a.joints) or 'none'}",
-        f"  expressions  {', '.join(a.expressions) or 'none'}",
-        *(f"  {role:<12} {kind}, a network per frame" for role, kind in facts["networks"].items()),
-        f"  seen         {facts['seen']:.0%} of it was in the photo",
-        *(f"  {key:<12} {value}" for key, value in a.info.items()),
+        f"  joints          {', '.join(a.joints) or 'none'}",
+        f"  expressions     {', '.join(a.expressions) or 'none'}",
+        *(f"  {role:<15} {kind}, a network per frame" for role, kind in facts["networks"].items()),
+        f"  seen            {facts['seen']:.0%} of it was in the photo",
+        *(f"  {key:<15} {_brief(value)}" for key, value in a.info.items()),
     ]
     finish(facts, "\n".join(lines), json)
+
+
+def _brief(value: Any) -> str:
+    """A value for reading: numbers rounded, and long lists only counted (`--json` has them whole)."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_brief(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        if len(value) <= 8 and not any(isinstance(part, (dict, list)) for part in value):
+            return ", ".join(_brief(part) for part in value)
+        return f"({len(value)} {'entry' if len(value) == 1 else 'entries'})"
+    return str(value)

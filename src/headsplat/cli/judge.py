@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from headsplat.cli.app import app
+from headsplat.cli.app import verb
 from headsplat.errors import HeadsplatError
 from headsplat.terminal import Status, finish
 
 
-@app.command
+@verb
 def bench(
     what: Positional[Literal["raster", "animate", "create", "memory", "cuda", "lam", "gagavatar"]],
     *,
@@ -43,7 +43,7 @@ def bench(
     benches.run(what, json=json, sizes=sizes or benches.SIZES, **given)
 
 
-@app.command
+@verb
 def evaluate(
     what: Positional[Literal["stills", "self", "cross", "novel", "fewshot", "video", "truth", "report"]],
     runs: Positional[tuple[Path, ...]] = (),
@@ -115,7 +115,7 @@ def evaluate(
     finish(command.as_json(run), text, json)
 
 
-@app.command
+@verb
 def doctor(*, json: bool = False) -> None:
     """Say what is installed, which back ends work, and how fast this machine draws.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from headsplat.cli.app import Output, app, expect_suffix, read_motion
+from headsplat.cli.app import Output, expect_suffix, read_motion, verb
 from headsplat.errors import HeadsplatError
 from headsplat.terminal import Status, finish, progress, say
 
@@ -19,7 +19,7 @@ UNSURE = 0.3
 """Confidence of a photo below which `create` warns."""
 
 
-@app.command
+@verb
 def demo(out: Path = Path("build/demo"), *, json: bool = False) -> None:
     """Make an avatar of the astronaut in scikit-image's test picture, and show what it can do.
 
@@ -53,7 +53,7 @@ def demo(out: Path = Path("build/demo"), *, json: bool = False) -> None:
     finish({**facts, **{k: str(p) for k, p in paths.items()}, "total_seconds": seconds}, "", json)
 
 
-@app.command
+@verb
 def create(
     photo: Positional[tuple[Path, ...]],
     output: Output,
@@ -139,7 +139,7 @@ def create(
     finish(facts, _created(facts), json)
 
 
-@app.command
+@verb
 def refine(
     avatar: Positional[Path],
     photo: Positional[tuple[Path, ...]],
@@ -198,7 +198,7 @@ def refine(
     )
 
 
-@app.command
+@verb
 def bake(
     avatar: Positional[Path],
     output: Output,

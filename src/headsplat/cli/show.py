@@ -9,12 +9,12 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from headsplat.cli.app import Output, app, expect_suffix, read_motion
+from headsplat.cli.app import Output, expect_suffix, read_motion, verb
 from headsplat.errors import HeadsplatError
 from headsplat.terminal import finish, progress, say
 
 
-@app.command
+@verb
 def animate(
     avatar: Positional[Path],
     output: Output,
@@ -47,7 +47,7 @@ def animate(
     finish(facts, text, json)
 
 
-@app.command
+@verb
 def render(
     avatar: Positional[Path],
     output: Output,
@@ -93,7 +93,7 @@ def render(
     finish(facts, f"{output}: drawn in {facts['seconds']} s", json)
 
 
-@app.command
+@verb
 def export(
     avatar: Positional[Path],
     output: Positional[Path],
@@ -109,7 +109,8 @@ def export(
 
     Args:
         avatar: the .avatar file.
-        output: .html (a page that plays it), .ply, .spz, .splat, .glb, or .zip (LAM's web viewer).
+        output: .html (a page that plays it), .ply, .spz, .splat, .glb, or .zip (LAM's web viewer); with or
+            without -o.
         expression: weights such as jawOpen=0.7 for the formats that hold one pose.
         motion: as for animate; writes one still per frame into a pattern such as OUT_DIR/%05d.ply.
         axes: y-down for viewers of .ply and .splat that think in COLMAP's axes.
@@ -143,7 +144,7 @@ def export(
     finish({"output": str(output), "bytes": size}, f"{output}: {size / 1e6:.2f} MB", json)
 
 
-@app.command
+@verb
 def view(
     avatar: Positional[Path],
     *,
@@ -166,7 +167,7 @@ def view(
     show(avatar, port=port, live_link=live_link, live_link_port=live_link_port, browser=not no_browser)
 
 
-@app.command
+@verb
 def studio(*, port: int = 0, folder: Path | None = None, no_browser: bool = False) -> None:
     """Make avatars on a local page: drop a photo, watch, drive, download.
 

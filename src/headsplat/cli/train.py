@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from headsplat.cli.app import app
+from headsplat.cli.app import verb
 from headsplat.errors import HeadsplatError
 from headsplat.terminal import Status, finish, say
 
@@ -24,7 +24,7 @@ METHODS = {
 }
 
 
-@app.command
+@verb
 def train(
     method: Positional[Literal["gaussianhead", "lam", "gagavatar"]],
     *,
