@@ -123,6 +123,15 @@ def test_cameras_keep_what_they_see() -> None:
     assert camera.position @ [0, 0, 1] > 1
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_camera_may_look_straight_up_or_down(side: int) -> None:
+    camera = Camera.look_at([0, side, 0], [0, 0, 0], 100, 32, 32)
+    almost = Camera.look_at([0, side, 1e-4], [0, 0, 0], 100, 32, 32)
+    np.testing.assert_allclose(camera.viewmat, almost.viewmat, atol=1e-3)
+    with pytest.raises(HeadsplatError, match="two different points"):
+        Camera.look_at([0, side, 0], [0, side, 0], 100, 32, 32)
+
+
 # --- What follows knows nothing of headsplat.avatar_file: it is the page, read slowly. ---
 
 TYPES = {"U8": "u1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "F32": "<f4"}

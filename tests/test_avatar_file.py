@@ -121,6 +121,24 @@ def test_failed_save_leaves_nothing(tmp_path: Path, avatar: Avatar) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("field", "index", "value"),
+    [
+        ("skin_weights", (0, 0), -1),
+        ("skin_weights", (0, 0), np.nan),
+        ("skin_weights", 0, 0),
+        ("skin_joints", (0, 0), 99),
+    ],
+)
+def test_a_skin_that_is_none_is_not_written(tmp_path: Path, field: str, index: Any, value: float) -> None:
+    avatar = make_avatar(9)
+    skin = getattr(avatar, field).copy()
+    skin[index] = value
+    with pytest.raises(HeadsplatError, match="skin"):
+        save_avatar(dataclasses.replace(avatar, **{field: skin}), tmp_path / "a.avatar")
+    assert not list(tmp_path.iterdir())
+
+
 Tensors = dict[str, np.ndarray]
 
 
@@ -167,6 +185,7 @@ DAMAGE: dict[str, tuple[Callable[[Tensors, dict[str, str]], Any], str]] = {
     "no view": (_meta("view", "{}"), "view"),
     "view at infinity": (_meta("view", '{"target": [0, Infinity, 0], "height": 1}'), "view"),
     "view of no height": (_meta("view", '{"target": [0, 0, 0], "height": 0}'), "view"),
+    "view far away": (_meta("view", '{"target": [0, 0, 1%s], "height": 1}' % ("0" * 400)), "view"),
     "view of a word": (_meta("view", '{"target": [0, 0, "up"], "height": 1}'), "view"),
     "no scales": (lambda t, m: t.pop("scales"), "scales is missing"),
     "no features": (lambda t, m: t.pop("features"), "features"),

@@ -36,6 +36,7 @@ _LAYOUT: dict[str, tuple[np.dtype, tuple[int | str, ...]]] = {
     "joints.rest": (np.dtype("<f4"), ("J", 3)),
 }
 _MILLIMETRES = 1000.0
+_FAR = 1e6  # metres; nothing to look at lies farther away
 _NETWORK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
@@ -43,9 +44,11 @@ def save_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
     """Write `avatar` to `path`, all of it or nothing.
 
     Raises:
-        HeadsplatError: a number in the avatar is not finite or too large, or `path` cannot be written.
+        HeadsplatError: a number in the avatar is not finite or too large, its skin is not one, or `path`
+            cannot be written.
     """
     g = avatar.gaussians.check("The avatar")
+    _check_skin(avatar)
     lo, hi = g.means.min(0).astype("<f4"), g.means.max(0).astype("<f4")
     tensors: dict[str, np.ndarray] = {
         "means": _quantise_means(g.means, lo, hi),
@@ -199,6 +202,18 @@ def _quantise_features(features: np.ndarray) -> np.ndarray:
     return half
 
 
+def _check_skin(avatar: Avatar) -> None:
+    """Refuse what the file cannot say: more than 255 joints, joints that are none, rows without weight."""
+    joints, weights, count = avatar.skin_joints, avatar.skin_weights, len(avatar)
+    fits = joints.shape == weights.shape == (count, 4) and 0 < len(avatar.joints) <= 255
+    if not fits or not 0 <= joints.min() <= joints.max() < len(avatar.joints):
+        raise HeadsplatError("The avatar's skin does not fit its Gaussians and joints; it is damaged.")
+    if not np.isfinite(weights).all() or weights.min() < 0 or not (weights.sum(1) > 0).all():
+        raise HeadsplatError(
+            "The avatar has skin weights that are negative, zero or not finite; it is damaged."
+        )
+
+
 def _quantise_weights(weights: np.ndarray) -> np.ndarray:
     """(N, 4) uint8 rows that sum to 255 exactly: round down, then give the rest to the largest remainders."""
     exact = weights / weights.sum(1, keepdims=True, dtype=np.float64) * 255
@@ -336,7 +351,8 @@ def _parents(metadata: dict[str, str]) -> list[int]:
 def _view(metadata: dict[str, str]) -> dict[str, Any]:
     view = _field(metadata, "view", dict)
     numbers = [*view["target"], view.get("height")] if isinstance(view.get("target"), list) else []
-    good = len(numbers) == 4 and all(isinstance(v, int | float) and np.isfinite(v) for v in numbers)
+    # Compared as Python's numbers: JSON's integers may have hundreds of digits.
+    good = len(numbers) == 4 and all(isinstance(v, int | float) and abs(v) < _FAR for v in numbers)
     if not good or view["height"] <= 0:
         raise _Damaged("its 'view' does not say where to look")
     return view

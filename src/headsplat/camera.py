@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from headsplat.errors import HeadsplatError
+
+_UP = np.array([0.0, 1.0, 0.0])
+
 Array = Any  # numpy.ndarray or torch.Tensor; nouns hold either, renderers pick by type
 
 
@@ -37,14 +41,24 @@ class Camera:
         return -viewmat[:3, :3].T @ viewmat[:3, 3]
 
     @staticmethod
-    def look_at(
-        position: Any, target: Any, focal: float, width: int, height: int, up: Any = (0.0, 1.0, 0.0)
-    ) -> Camera:
-        """A camera at `position` that looks at `target`, both (3,) in metres; `focal` in pixels."""
+    def look_at(position: Any, target: Any, focal: float, width: int, height: int) -> Camera:
+        """A camera at `position` that looks at `target`, both (3,) in metres; `focal` in pixels.
+
+        One that looks straight up or down has the world's x to its right, as an orbit has that climbs there.
+
+        Raises:
+            HeadsplatError: position and target are the same point.
+        """
         position, target = np.asarray(position, np.float64), np.asarray(target, np.float64)
         forward = target - position
-        forward /= np.linalg.norm(forward)
-        right = np.cross(forward, np.asarray(up, np.float64))
+        distance = np.linalg.norm(forward)
+        if not distance > 0:
+            raise HeadsplatError(
+                "A camera cannot look at the point that it is in; give two different points."
+            )
+        forward /= distance
+        right = np.cross(forward, _UP)
+        right = right if np.linalg.norm(right) > 1e-9 else np.array([1.0, 0.0, 0.0])
         right /= np.linalg.norm(right)
         rotation = np.stack([right, np.cross(forward, right), forward])
         viewmat = np.eye(4)

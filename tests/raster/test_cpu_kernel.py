@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 
@@ -135,6 +136,8 @@ def test_gaussians_that_are_not_finite_are_left_out(name, bad):
     getattr(cloud, name)[~keep] = bad
     actual = rasterize(cloud, cam)
     assert np.array_equal(actual.image, expected.image)
+    defined = rasterize(cloud, cam, backend="reference")
+    assert np.abs(actual.image - defined.image).max() < 1e-4
 
 
 def test_order_is_by_depth_not_by_index():
@@ -173,3 +176,17 @@ def test_mistakes_are_told_in_a_sentence():
         cpu.forward(cloud, Camera(np.eye(4), np.eye(3), 0, 5))
     with pytest.raises(HeadsplatError, match="fit together"):
         rasterize(Gaussians(*arrays(cloud)[:4], cloud.features[:5]), camera(8, 8))
+    with pytest.raises(HeadsplatError, match="K"):
+        cpu.forward(cloud, Camera(np.eye(4), np.eye(2), 8, 8))
+    frame = cpu.forward(cloud, camera(8, 8))
+    for wrong in [(np.ones((8, 7, 3)),), (frame.image, np.ones(8)), (frame.image, None, np.ones((8, 8, 1)))]:
+        with pytest.raises(HeadsplatError, match="agree"):
+            cpu.backward(frame, *wrong)
+    with pytest.raises(HeadsplatError, match="metal"):
+        rasterize(cloud, camera(8, 8), backend="metal")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("wrong", [{"alpha_min": 0.0}, {"alpha_max": 1.0}, {"near": np.nan}, {"eps2d": -1.0}])
+def test_rules_that_make_no_picture_are_refused(wrong):
+    with pytest.raises(HeadsplatError, match=next(iter(wrong))):
+        dataclasses.replace(THREE_DGS, **wrong)

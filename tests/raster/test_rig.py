@@ -99,6 +99,8 @@ def test_mistakes_are_told_in_a_sentence():
         RigRenderer(avatar).render(np.zeros(3), None, cam)
     with pytest.raises(HeadsplatError, match="joint"):
         RigRenderer(avatar).render(None, np.zeros((2, 4, 4)), cam)
+    with pytest.raises(HeadsplatError, match="K"):
+        RigRenderer(avatar).render(None, None, Camera(cam.viewmat, np.eye(2), 16, 16))
     avatar.expression_means.index[-1] = 99
     with pytest.raises(HeadsplatError, match="damaged"):
         RigRenderer(avatar)

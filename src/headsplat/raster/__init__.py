@@ -51,7 +51,8 @@ def rasterize(
     background and the camera's viewmat.
 
     Args:
-        gaussians: N Gaussians with C channels; N may be 0. Those with numbers not finite are left out.
+        gaussians: N Gaussians with C channels; N may be 0. Those with a mean, rotation, scale or opacity that
+            is not finite are left out.
         camera: where from.
         background: (C,) features behind everything, or one number for all channels; default 0.
         backend: who draws; `reference` is the slow definition in torch.
@@ -60,7 +61,8 @@ def rasterize(
         threads: at most this many CPU threads; default HEADSPLAT_THREADS or all processors.
 
     Raises:
-        HeadsplatError: arrays that do not fit together, or a backend that is not available.
+        HeadsplatError: arrays that do not fit together, on another device than the backend's, or a backend
+            that is not available.
     """
     if isinstance(gaussians.means, np.ndarray) and backend in ("auto", "cpu"):
         from headsplat.raster import cpu

@@ -114,7 +114,7 @@ def rasterize(
     closed = torch.zeros(height, width, dtype=torch.bool, device=means.device)
     image = torch.zeros(height, width, features.shape[1], **kwargs)
     depth = torch.zeros(height, width, **kwargs)
-    drawn = splats.drawn & (opacities >= rules.alpha_min)
+    drawn = splats.drawn & (opacities >= rules.alpha_min) & torch.isfinite(opacities)
     for i in torch.argsort(splats.depths, stable=True).tolist():
         if not drawn[i]:
             continue

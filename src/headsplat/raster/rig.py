@@ -10,7 +10,7 @@ from headsplat.camera import Camera
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians
 from headsplat.raster import Render
-from headsplat.raster.cpu import _kernel, check_size, float_array
+from headsplat.raster.cpu import _kernel, camera_arrays, float_array
 from headsplat.raster.rules import THREE_DGS, Rules
 
 
@@ -112,7 +112,6 @@ class RigRenderer:
         Raises:
             HeadsplatError: wrong shapes or an impossible picture size.
         """
-        check_size(camera.width, camera.height)
         w = np.zeros(self._expressions, np.float32) if weights is None else float_array(weights)
         T = None if joint_transforms is None else float_array(joint_transforms)
         color = np.zeros(self._channels, np.float32) if background is None else float_array(background)
@@ -131,8 +130,7 @@ class RigRenderer:
                 self._rig,
                 w,
                 T,
-                float_array(camera.viewmat),
-                float_array(camera.K),
+                *camera_arrays(camera),
                 camera.width,
                 camera.height,
                 color,

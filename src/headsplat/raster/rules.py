@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headsplat.errors import HeadsplatError
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -27,6 +29,27 @@ class Rules:
     eps2d: float = 0.3
     near: float = 0.2
     direction_margin: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuse rules under which renderers would divide by zero or disagree.
+
+        Raises:
+            HeadsplatError: a number out of its range.
+        """
+        ranges = {
+            "alpha_max": 0 < self.alpha_max < 1,
+            "alpha_min": 0 < self.alpha_min < self.alpha_max,
+            "transmittance_min": 0 <= self.transmittance_min < 1,
+            "eps2d": 0 <= self.eps2d < float("inf"),
+            "near": 0 <= self.near < float("inf"),
+            "direction_margin": 0 <= self.direction_margin < float("inf"),
+        }
+        wrong = [name for name, right in ranges.items() if not right]
+        if wrong:
+            raise HeadsplatError(
+                f"The rules have {wrong[0]} = {getattr(self, wrong[0])}, which makes no picture; "
+                "start from headsplat.raster.THREE_DGS."
+            )
 
     def as_array(self) -> np.ndarray:
         """(6,) float32, in the order of the attributes."""

@@ -90,11 +90,18 @@ def rasterize(
     size = (camera.width, camera.height)
     if backend == "auto":
         backend = "cuda" if means.is_cuda else "cpu"
+    if backend not in ("cpu", "cuda", "reference"):
+        raise HeadsplatError(f"There is no backend {backend!r}; take auto, cpu, cuda or reference.")
+    if backend == "cuda" and not means.is_cuda:
+        raise HeadsplatError("The cuda backend draws tensors on a GPU; move them there with .cuda().")
+    if backend == "cpu" and means.is_cuda:
+        raise HeadsplatError("The CPU rasterizer was given tensors on a GPU; move them with .cpu().")
     if backend == "reference":
         K = torch.as_tensor(camera.K, **like)
-        image, alpha, depth_map = reference.rasterize(
+        image, alpha, drawn_depth = reference.rasterize(
             means, quats, scales, opacities, features, viewmat, K, *size, color, rules
         )
+        depth_map = drawn_depth if depth else None
     elif backend == "cuda":
         from headsplat.raster import cuda
 
@@ -103,8 +110,6 @@ def rasterize(
             means, quats, scales, opacities, features, viewmat, K, *size, color, rules, depth
         )
     else:
-        if means.is_cuda:
-            raise HeadsplatError("The CPU rasterizer was given tensors on a GPU; move them with .cpu().")
         K = np.asarray(camera.K.detach() if isinstance(camera.K, Tensor) else camera.K, np.float32)
         image, alpha, *rest = _Rasterize.apply(  # pyright: ignore[reportGeneralTypeIssues]
             means, quats, scales, opacities, features, color, viewmat, K, size, rules, depth, threads

@@ -96,7 +96,6 @@ def forward(
     Raises:
         HeadsplatError: the image size is not within 1..16384, or arrays do not fit together.
     """
-    check_size(camera.width, camera.height)
     cloud = _contiguous(gaussians)
     channels = cloud.features.shape[1]
     color = np.zeros(channels, np.float32) if background is None else float_array(background)
@@ -106,8 +105,7 @@ def forward(
         )
     image, alpha, depth_map, state = _kernel.forward(
         *_arrays(cloud),
-        float_array(camera.viewmat).reshape(4, 4),
-        float_array(camera.K).reshape(3, 3),
+        *camera_arrays(camera),
         camera.width,
         camera.height,
         color,
@@ -134,19 +132,27 @@ def backward(
 
     Returns:
         Gradients; that of the viewmat treats its twelve upper numbers as free.
+
+    Raises:
+        HeadsplatError: a gradient of another shape than its output, or by a depth that was not drawn.
     """
     if grad_depth is not None and frame.depth is None:
         raise HeadsplatError(
             "This frame was drawn without depth; draw it with depth=True to use its gradient."
         )
-    grad_image = float_array(grad_image)
+    pairs = ((grad_image, frame.image), (grad_alpha, frame.alpha), (grad_depth, frame.depth))
+    for gradient, output in pairs:
+        if gradient is not None and output is not None and gradient.shape != output.shape:
+            raise HeadsplatError(
+                f"A gradient has the shape {gradient.shape} and its output {output.shape}; they must agree."
+            )
     means, quats, scales, opacities, features, background, view = _kernel.backward(
         frame._state,
         *_arrays(frame._gaussians),
         frame.image,
         frame.alpha,
         frame.depth,
-        grad_image,
+        float_array(grad_image),
         None if grad_alpha is None else float_array(grad_alpha),
         None if grad_depth is None else float_array(grad_depth),
     )
@@ -159,6 +165,21 @@ def check_size(width: int, height: int) -> None:
     """Raise HeadsplatError unless both sides are within 1..LARGEST_SIDE."""
     if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
         raise HeadsplatError(f"Cannot draw {width} x {height} pixels; choose sides of 1 to {LARGEST_SIDE}.")
+
+
+def camera_arrays(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """The viewmat (4, 4) and K (3, 3) as the kernel reads them.
+
+    Raises:
+        HeadsplatError: other shapes, or an image size that is not within 1..16384.
+    """
+    check_size(camera.width, camera.height)
+    viewmat, K = float_array(camera.viewmat), float_array(camera.K)
+    if viewmat.shape != (4, 4) or K.shape != (3, 3):
+        raise HeadsplatError(
+            f"A camera needs a viewmat (4, 4) and K (3, 3), not arrays of {viewmat.shape} and {K.shape}."
+        )
+    return viewmat, K
 
 
 def float_array(array: Any) -> np.ndarray:

@@ -6,7 +6,7 @@
 
 namespace headsplat {
 
-// The inner loops for this machine, chosen once; HEADSPLAT_ISA (v2, v3, v4, generic) overrides.
+// The inner loops for this machine, chosen once; HEADSPLAT_ISA=v2 or v3 asks for less.
 const Kernels& kernels();
 
 struct FrameSettings {
