@@ -15,6 +15,7 @@ from headsplat.avatar import Avatar
 from headsplat.avatar_file import load_avatar
 from headsplat.contact_sheet import arrange, sheet_tiles, with_seen_legend
 from headsplat.data.image import write_image
+from headsplat.data.sound import Sound, find_sound
 from headsplat.errors import HeadsplatError
 from headsplat.motion import Motion, resample, select
 from headsplat.playback import (
@@ -115,6 +116,7 @@ def drive(
     fps: float | None,
     progress: Progress,
     warn: Callable[[str], None],
+    sound: Sound | None = None,
 ) -> dict[str, Any]:
     """A video, or numbered pictures, of the avatar following a motion.
 
@@ -127,9 +129,10 @@ def drive(
         fps: frames per second, or None for the motion's.
         progress: wraps the frames.
         warn: told what the motion does that the avatar cannot.
+        sound: to go with the video.
 
     Returns:
-        `output`, `frames`, `fps`, and the `seconds` of drawing and encoding.
+        `output`, `frames`, `fps`, the `seconds` of drawing and encoding, and the file of the `sound` or None.
 
     Raises:
         HeadsplatError: of the avatar, the options, the motion or the output.
@@ -145,9 +148,40 @@ def drive(
         motion = resample(motion, fps)
     start = time.perf_counter()
     frames = play(avatar, motion, size=look.size, orbit=orbit, background=background)
-    _film(output, frames, len(motion), motion.fps, progress)
-    seconds = round(time.perf_counter() - start, 2)
-    return {"output": str(output), "frames": len(motion), "fps": motion.fps, "seconds": seconds}
+    _film(output, frames, len(motion), motion.fps, progress, sound)
+    return {
+        "output": str(output),
+        "frames": len(motion),
+        "fps": motion.fps,
+        "seconds": round(time.perf_counter() - start, 2),
+        "sound": None if sound is None else str(sound.path),
+    }
+
+
+def choose_sound(audio: str, motion: str, output: Path) -> Sound | None:
+    """The sound that belongs to a film of a motion.
+
+    Args:
+        audio: "keep" for that of the driving video if there is any, "none", or a film or sound file.
+        motion: what drives, as `headsplat.drive.read_motion` takes it.
+        output: the film; numbered pictures have no sound.
+
+    Raises:
+        HeadsplatError: the file cannot be read or has no sound, or numbered pictures are to have some.
+    """
+    from headsplat.data.video import is_video
+
+    if audio == "none":
+        return None
+    if audio == "keep":
+        drives = is_video(motion) and Path(motion).is_file() and "%" not in output.name
+        return find_sound(motion) if drives else None
+    if "%" in output.name:
+        raise HeadsplatError("Numbered pictures have no sound; write an .mp4, or leave out --audio.")
+    sound = find_sound(audio)
+    if sound is None:
+        raise HeadsplatError(f"{audio} has no sound; give another file, or leave out --audio.")
+    return sound
 
 
 def is_film(output: Path) -> bool:
@@ -166,9 +200,16 @@ def check_pattern(output: Path) -> Path:
     return output
 
 
-def _film(output: Path, frames: Iterable[np.ndarray], count: int, fps: float, progress: Progress) -> None:
+def _film(
+    output: Path,
+    frames: Iterable[np.ndarray],
+    count: int,
+    fps: float,
+    progress: Progress,
+    sound: Sound | None = None,
+) -> None:
     from headsplat.data.video import VideoWriter
 
-    with VideoWriter(output, fps=fps) as video:
+    with VideoWriter(output, fps=fps, sound=sound) as video:
         for image in progress(frames, "Drawing", count):
             video.write(image)

@@ -24,6 +24,7 @@ def animate(
     orbit: float = 0.0,
     background: str = "white",
     fps: float | None = None,
+    audio: str = "keep",
     json: bool = False,
 ) -> None:
     """Drive an avatar and write a video.
@@ -37,13 +38,20 @@ def animate(
         orbit: how far the camera swings to either side, degrees; 360 goes round once.
         background: a colour (white, #rrggbb) or transparent.
         fps: frames per second; default as the motion has.
+        audio: keep (the sound of a driving video), none, or a film or sound file that goes with the motion.
         json: print one machine-readable line last.
     """
-    from headsplat.shoot import Look, drive
+    from headsplat.shoot import Look, choose_sound, drive
 
-    read, look = partial(read_motion, motion), Look(size, background)
-    facts = drive(avatar, output, look, read, orbit=orbit, fps=fps, progress=progress, warn=say)
-    text = f"{output}: {facts['frames']} frames at {facts['fps']:g} per second, drawn in {facts['seconds']} s"
+    read, look, sound = (
+        partial(read_motion, motion),
+        Look(size, background),
+        choose_sound(audio, motion, output),
+    )
+    facts = drive(avatar, output, look, read, orbit=orbit, fps=fps, progress=progress, warn=say, sound=sound)
+    frames = f"{facts['frames']} frame{'' if facts['frames'] == 1 else 's'} at {facts['fps']:.4g} per second"
+    heard = "" if sound is None else f", with the sound of {sound.path}"
+    text = f"{output}: {frames}{heard}, drawn in {facts['seconds']} s"
     finish(facts, text, json)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from headsplat.data.image import to_uint8, write_image
+from headsplat.data.sound import Sound, SoundCopy
 from headsplat.errors import HeadsplatError
 from headsplat.files import writing
 
@@ -122,18 +123,28 @@ class VideoWriter:
                 video.write(image)
     """
 
-    def __init__(self, path: str | os.PathLike[str], fps: float = 25.0, *, quality: int = 18):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        fps: float = 25.0,
+        *,
+        quality: int = 18,
+        sound: Sound | None = None,
+    ):
         """Prepare to write.
 
         Args:
             path: file or pattern.
             fps: frames per second.
             quality: constant rate factor, lower is better: 18 cannot be told from the source.
+            sound: to go with the pictures, as long as they last; numbered pictures have none.
 
         Raises:
             HeadsplatError: an unknown suffix.
         """
         self.path, self.fps, self.quality = Path(path), fps, quality
+        self._sound = sound
+        self._copy: SoundCopy | None = None
         self._numbered = "%" in self.path.name
         self._count = 0
         self._stack = ExitStack()
@@ -172,7 +183,7 @@ class VideoWriter:
     ) -> None:
         if kind is not None:
             if self._container is not None:
-                self._container.close()
+                self._close()
             for name in self._written:
                 name.unlink(missing_ok=True)
             self._stack.__exit__(kind, error, trace)
@@ -184,7 +195,18 @@ class VideoWriter:
                 raise HeadsplatError(f"There is no frame to write into {self.path.name}; check the motion.")
             for packet in self._stream.encode():
                 self._container.mux(packet)
-            self._container.close()
+            self._carry_sound()
+            self._close()
+
+    def _close(self) -> None:
+        self._container.close()
+        if self._copy is not None:
+            self._copy.close()
+
+    def _carry_sound(self) -> None:
+        """The sound of the pictures so far; beside them, so that players need not search for it."""
+        if self._copy is not None:
+            self._copy.until(self._count / float(self._rate))
 
     def _encode(self, image: np.ndarray) -> None:
         import av
@@ -199,6 +221,7 @@ class VideoWriter:
         frame.pts, frame.time_base = self._count, 1 / self._rate
         for packet in stream.encode(frame):
             self._container.mux(packet)
+        self._carry_sound()
 
     def _open(self, image: np.ndarray) -> Any:
         import av
@@ -227,6 +250,8 @@ class VideoWriter:
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
         context.color_range = 1  # studio swing
+        if self._sound is not None:
+            self._copy = SoundCopy(self._container, self.path.suffix.lower(), self._sound)
         self._stream = stream
         return stream
 
