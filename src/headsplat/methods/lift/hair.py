@@ -18,6 +18,10 @@ from headsplat.methods.lift.view import View
 from headsplat.methods.lift.volume import HairVolume
 
 
+FADE = 16
+"""Cells of the fine grid (about 2 mm) over which the tone of seen hair hands over to that of the unseen."""
+
+
 @dataclass(frozen=True)
 class Style:
     """What the visible hair says about the rest, on the fine grid (FINE * ROWS, FINE * COLUMNS).
@@ -139,16 +143,19 @@ def _spread_colours(
         np.percentile(level[seen > 0.3], 30 if hair.cropped else 88) if (seen > 0.3).any() else level.max()
     )
     tamed = own * np.minimum(1, (bright / np.maximum(level, 1e-3)) ** 0.8)[..., None]
-    mirrored = seen[:, ::-1] * (1 - seen)
+    # The other side stands in a different light: it speaks where this one shows nothing near.
+    near = _blur(seen, FADE)
+    mirrored = seen[:, ::-1] * (1 - seen) * smoothstep(near, 0.15, 0.0)
     weight = seen + 0.7 * mirrored
-    mixed = tamed * seen[..., None] + 0.7 * (tamed * seen[..., None])[:, ::-1] * (1 - seen)[..., None]
+    mixed = tamed * seen[..., None] + 0.7 * tamed[:, ::-1] * mirrored[..., None]
     mixed = mixed / np.maximum(weight, 1e-6)[..., None]
     spread = _spread(mixed, weight, (6, 18, 50))
     # Far from anything seen the tone drifts to the median, and gravity darkens what faces down.
     far = 1 - np.clip(_blur(weight, 14) / 0.25, 0, 1)[..., None]
     spread = spread * (1 - 0.7 * far) + 0.7 * far * median
     tone = 0.80 + 0.16 * np.clip(normals[..., 1], -0.6, 1) + 0.05 * smoothstep(points[..., 1], -0.1, 0.1)
-    tone = 1 - (1 - tone) * (1 - np.clip(seen, 0, 1))
+    # It does so by and by: beside hair that is seen a step in tone would look like the rim of a wig.
+    tone = 1 - (1 - tone) * smoothstep(near, 0.35, 0.0)
     return np.clip(spread * tone[..., None], 0, 1)
 
 
@@ -275,7 +282,7 @@ def _shell(view: View, hair: HairVolume, style: Style, config: LiftConfig) -> Lo
     means = hair.points(phi, arc, -0.0035)
     across, down = _tangent_axes(hair, phi, arc)
     size = 0.72 * np.sqrt(config.shell_area)
-    colours = hair.at(style.colours, phi, arc) * np.sqrt(hair.at(style.streaks, phi, arc))[:, None] * 0.85
+    colours = hair.at(style.colours, phi, arc) * np.sqrt(hair.at(style.streaks, phi, arc))[:, None] * 0.92
     count = len(phi)
     return Loose(
         means=means,
@@ -323,7 +330,7 @@ def _strands(view: View, hair: HairVolume, style: Style, config: LiftConfig) -> 
     means = hair.points(phi, arc, raised)
     streak = hair.at(style.streaks, phi, arc)
     own = np.exp(rng.normal(0, 0.06, count))
-    tone = streak * own * (0.86 + 0.18 * depth)
+    tone = streak * own * (0.92 + 0.12 * depth)
     return Loose(
         means=means,
         t1=along * length[:, None],

@@ -1,4 +1,4 @@
-"""Bend the fitted head so that jaw, cheeks and bald scalp meet the outline of the matte."""
+"""Bend the fitted head so that jaw, cheeks and bald scalp meet the matte's outline, and nothing exceeds it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def _ends_of_skin(sight: Sight) -> tuple[np.ndarray, np.ndarray, int]:
     before = np.clip(at - 8, 0, None)
     of_skin = np.take_along_axis(skin, before[:, None], 1)[:, 0] > 0.5
     offset = steps[at] / np.maximum(length, 1e-6) * 0.01
-    good = found & of_skin & (length > 4)
+    # Hair stands off the head by an unknown height, but no head stands out of its hair.
+    good = found & (of_skin | (offset < 0)) & (length > 4)
     weight[chosen[good]] = 1 - abs(view.facing[chosen[good]]) / 0.35
     target[chosen[good]] = np.clip(offset[good], -FARTHEST, FARTHEST)
     return weight, target, len(chosen)
