@@ -26,6 +26,7 @@ PACKAGES = {
     "pymatting": "create: cutting out hair",
     "scipy": "create: fitting",
     "scikit-image": "demo: the portrait",
+    "pi-heif": "photos of iPhones (HEIC)",
     "starlette": "view and studio: the local pages",
     "torch": "gradients, training, CUDA",
     "gsplat": "drawing on an NVIDIA GPU",

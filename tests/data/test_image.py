@@ -1,13 +1,14 @@
 """Pictures come in upright and in sRGB whatever they were saved as; bad ones are refused in a sentence."""
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from headsplat.data.image import read_focal, read_image, to_uint8, write_image
+from headsplat.data.image import learn_heic, read_focal, read_image, to_uint8, write_image
 from headsplat.errors import HeadsplatError
 
 
@@ -177,3 +178,29 @@ def test_refused_writes(tmp_path: Path) -> None:
 def test_eight_bit_rounding() -> None:
     values = np.array([[[-1.0, 0.0, 0.5 / 255 + 1e-4], [1.0, 2.0, 127.4 / 255]]], np.float32)
     np.testing.assert_array_equal(to_uint8(values), [[[0, 0, 1], [255, 255, 127]]])
+
+
+HEIC = Path(__file__).resolve().parent.parent / "golden" / "pictures" / "astronaut.heic"
+
+
+def test_photos_of_iphones_are_read() -> None:
+    """A crop of the astronaut, 180 x 200, with a focal length of 26 mm noted; made with libheif."""
+    from PIL import Image
+    from skimage.data import astronaut
+
+    pytest.importorskip("pi_heif")
+    picture = read_image(HEIC)
+    small = Image.fromarray(astronaut()).crop((90, 0, 360, 300)).resize((180, 200))
+    assert picture.shape == (200, 180, 3)
+    assert np.abs(picture - np.asarray(small) / 255).mean() < 0.03
+    assert read_focal(HEIC) == pytest.approx(26 / 43.27)
+
+
+def test_without_its_package_heic_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    learn_heic.cache_clear()
+    try:
+        with pytest.raises(HeadsplatError, match="pi-heif"):
+            read_image(HEIC)
+    finally:
+        learn_heic.cache_clear()

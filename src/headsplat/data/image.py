@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from headsplat.files import writing
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels are refused: decoding one would take gigabytes of memory."""
 
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
 _WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -26,7 +29,7 @@ def read_image(path: str | os.PathLike[str], *, longest: int | None = None) -> n
     transparency is laid over white; of an animation the first frame is taken.
 
     Args:
-        path: a file in any format that Pillow reads.
+        path: a file in any format that Pillow reads, or HEIC.
         longest: shrink so that neither side exceeds this many pixels; None keeps the size.
 
     Returns:
@@ -39,6 +42,8 @@ def read_image(path: str | os.PathLike[str], *, longest: int | None = None) -> n
 
     name = Path(path).name
     data = _read_bytes(path)
+    if is_heic(data[:12]) and not learn_heic():
+        raise HeadsplatError(f"{name} is a HEIC picture; pip install pi-heif, or save it again as JPEG.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -76,12 +81,29 @@ def read_focal(path: str | os.PathLike[str]) -> float | None:
     """
     from PIL import Image
 
+    learn_heic()
     try:
         with Image.open(path) as image:
             on_film = image.getexif().get_ifd(0x8769).get(0xA405)
         return float(on_film) / 43.27 if on_film and 5 < float(on_film) < 2000 else None
     except (OSError, ValueError, TypeError, SyntaxError):
         return None
+
+
+def is_heic(start: bytes) -> bool:
+    """Whether the first 12 bytes of a file are those of a HEIC picture, as iPhones take them."""
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS
+
+
+@cache
+def learn_heic() -> bool:
+    """Teach Pillow to read HEIC; False where the package for it is not installed."""
+    try:
+        from pi_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray, *, quality: int = 95) -> None:

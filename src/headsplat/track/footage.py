@@ -16,7 +16,7 @@ from headsplat.data.image import read_image, to_uint8
 from headsplat.data.video import Video, is_video, read_video
 from headsplat.errors import HeadsplatError
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
 _PICTURE_FPS = 25.0
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from headsplat.data.image import read_image, write_image
+from headsplat.data.image import is_heic, learn_heic, read_image, write_image
 from headsplat.errors import HeadsplatError
 
 MEGABYTE = 1 << 20
@@ -21,7 +21,7 @@ MAX_STORED_BYTES = 4000 * MEGABYTE
 MAX_NAME = 200
 _STALL_SECONDS = 30
 _PREVIEW = 256
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "MPO")
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "HEIF", "AVIF")
 
 Kind = Literal["photo", "clip"]
 
@@ -122,6 +122,8 @@ def sniff(start: bytes) -> Kind | None:
         return "photo"
     if start.startswith(b"RIFF") and start[8:12] == b"AVI ":
         return "clip"
+    if is_heic(start) or start[4:12] == b"ftypavif":
+        return "photo"
     if start[4:8] == b"ftyp" or start.startswith(b"\x1aE\xdf\xa3"):  # MP4, MOV; Matroska, WebM
         return "clip"
     return None
@@ -168,11 +170,13 @@ def _check_photo(path: Path, name: str, preview: Path) -> None:
     """Decode the whole photo once, so that a damaged one is refused now, and keep a small preview."""
     from PIL import Image
 
+    learn_heic()
+    Image.init()
     try:
         # Opening reads the header only: a picture that would fill the memory is refused before it is decoded.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(path, formats=[kind for kind in _FORMATS if kind in Image.OPEN]) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
         raise _too_many_pixels(name) from None
@@ -193,7 +197,7 @@ def _check_photo(path: Path, name: str, preview: Path) -> None:
 
 def _unknown(name: str) -> Refused:
     return Refused(
-        415, f"{name} is neither a photo (JPEG, PNG, WebP, TIFF) nor a clip (MP4, MOV, WebM, AVI)."
+        415, f"{name} is neither a photo (JPEG, PNG, WebP, HEIC, TIFF) nor a clip (MP4, MOV, WebM, AVI)."
     )
 
 
