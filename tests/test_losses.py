@@ -111,6 +111,14 @@ def test_lpips_is_the_published_formula(tmp_path: Path) -> None:
         assert (lpips.distance(a, a) == 0).all()
 
 
+def test_flat_pictures_have_gradients_that_are_numbers(tmp_path: Path) -> None:
+    state = {k: v - 1 if k.endswith("bias") else v for k, v in vgg_state().items()}  # nothing fires anywhere
+    torch.save(state, tmp_path / "vgg.pth")
+    black = torch.zeros(1, 16, 16, 3, requires_grad=True)
+    losses.perceptual(tmp_path / "vgg.pth").distance(black, torch.rand(1, 16, 16, 3)).sum().backward()
+    assert torch.isfinite(black.grad).all()
+
+
 def test_lpips_on_alexnet_is_the_published_formula(tmp_path: Path) -> None:
     torch.manual_seed(0)
     convolutions = {0: (3, 64, 11, 4, 2), 3: (64, 192, 5, 1, 2), 6: (192, 384, 3, 1, 1),

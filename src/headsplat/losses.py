@@ -6,7 +6,7 @@ Images are torch tensors (..., H, W, C), sRGB 0..1, channels last.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,26 +99,45 @@ def perceptual(
         return Perceptual("Laplacian pyramid (substitute for LPIPS: no VGG weights given)", pyramid_distance)
     state = _read_state(Path(network))
     layout = _ALEXNET if _take(state, network, "features.0.weight").shape[-1] == 11 else _VGG
-    weights = {
-        i: tuple(_take(state, network, f"features.{i}.{n}") for n in ("weight", "bias"))
-        for i, *_ in layout.convolutions
-    }
-    lins: list[Tensor] = []
+    parts = [f"features.{i}.{part}" for i, *_ in layout.convolutions for part in ("weight", "bias")]
+    weights = {part: _take(state, network, part) for part in parts}
     name = f"{layout.name} features, all channels alike"
     if linear is not None:
         name, found = f"LPIPS ({layout.name})", _read_state(Path(linear))
-        lins = [_take(found, linear, f"lin{k}.model.1.weight").flatten() for k in range(len(layout.stages))]
+        for k in range(len(layout.stages)):
+            weights[f"linear.{k}"] = _take(found, linear, f"lin{k}.model.1.weight").flatten()
+    at = moved_once(weights)
 
     def distance(images: Tensor, targets: Tensor) -> Tensor:
+        here = at(images)
         total = images.new_zeros(len(images))
-        pairs = zip(_stages(images, layout, weights), _stages(targets, layout, weights), strict=True)
+        pairs = zip(_stages(images, layout, here), _stages(targets, layout, here), strict=True)
         for k, (a, b) in enumerate(pairs):
-            a, b = (x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in (a, b))
-            weight = lins[k].to(a) if lins else a.new_full((a.shape[1],), 1 / a.shape[1])
+            a, b = unit_channels(a), unit_channels(b)
+            weight = here.get(f"linear.{k}", a.new_full((a.shape[1],), 1 / a.shape[1]))
             total = total + torch.einsum("bchw,c->bhw", (a - b).square(), weight).mean((1, 2))
         return total
 
     return Perceptual(name, distance)
+
+
+def moved_once(weights: Mapping[str, Tensor]) -> Callable[[Tensor], dict[str, Tensor]]:
+    """A function that gives `weights` on a tensor's device and in its type; they are copied there once."""
+    kept: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+
+    def at(like: Tensor) -> dict[str, Tensor]:
+        place = (like.device, like.dtype)
+        if place not in kept:
+            kept[place] = {name: value.to(like) for name, value in weights.items()}
+        return kept[place]
+
+    return at
+
+
+def unit_channels(activations: Tensor) -> Tensor:
+    """(B, C, H, W) activations divided by their length over the channels; where all are 0 they stay 0."""
+    # The root has no gradient at zero, where every channel of a flat area may be: keep it off that point.
+    return activations / ((activations.square().sum(1, keepdim=True) + 1e-20).sqrt() + 1e-10)
 
 
 def pyramid_distance(images: Tensor, targets: Tensor, levels: int = 4) -> Tensor:
@@ -161,7 +180,7 @@ _ALEXNET = _Layout(
 )
 
 
-def _stages(images: Tensor, layout: _Layout, weights: dict[int, tuple[Tensor, ...]]) -> list[Tensor]:
+def _stages(images: Tensor, layout: _Layout, weights: Mapping[str, Tensor]) -> list[Tensor]:
     """Activations of (B, H, W, 3) images that a layout compares."""
     shift = images.new_tensor([-0.030, -0.088, -0.188])
     scale = images.new_tensor([0.458, 0.448, 0.450])
@@ -170,8 +189,8 @@ def _stages(images: Tensor, layout: _Layout, weights: dict[int, tuple[Tensor, ..
     for i, stride, padding in layout.convolutions:
         if i in layout.pooled:
             x = F.max_pool2d(x, layout.pool, 2)
-        weight, bias = weights[i]
-        x = F.relu(F.conv2d(x, weight.to(x), bias.to(x), stride=stride, padding=padding))
+        weight, bias = weights[f"features.{i}.weight"], weights[f"features.{i}.bias"]
+        x = F.relu(F.conv2d(x, weight, bias, stride=stride, padding=padding))
         if i in layout.stages:
             stages.append(x)
     return stages

@@ -136,6 +136,10 @@ BAD_CSV: dict[str, tuple[Callable[[Rows], Rows], str]] = {
     "short time": (set_cell(3, "Timecode", "10:12"), "HH:MM:SS:FF"),
     "infinite time": (set_cell(3, "Timecode", "00:00:inf:00"), "not a number"),
     "a long gap": (set_cell(-1, "Timecode", "07:00:00:00.0"), "gap"),
+    "many gaps": (
+        lambda rows: [rows[0], *([f"{i / 240 + i // 12 * 599}", *r[1:]] for i, r in enumerate(rows[1:]))],
+        "lasts for",
+    ),
 }
 
 

@@ -222,6 +222,21 @@ def test_numbers_that_cannot_be(tmp_path: Path, model: HeadModel, value: str) ->
                 assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan, -1.0, 1e300])
+def test_arrays_of_numbers_that_cannot_be(tmp_path: Path, model: HeadModel, value: float) -> None:
+    recordings.cap4d(tmp_path, model)
+    with np.load(tmp_path / "fit.npz") as file:
+        good = dict(file)
+    for name in ("resolutions", "fx", "extr", "rot", "tra", "expr", "shape", "fps"):
+        wrong = good[name].astype(float)
+        wrong.flat[0] = value
+        np.savez(tmp_path / "fit.npz", **{**good, name: wrong})
+        try:
+            describe(dataset := read_dataset(tmp_path), examine(dataset))
+        except HeadsplatError as error:
+            assert "\n" not in str(error)
+
+
 def test_links_and_pipes(tmp_path: Path, model: HeadModel) -> None:
     folder = tmp_path / "recording"
     recordings.vhap(folder, model)

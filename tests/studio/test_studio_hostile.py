@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_helpers import BASE, TOKEN, png
+from studio_helpers import BASE, PORT, TOKEN, png
 
 from headsplat.web.studio import uploads as limits
 
@@ -140,6 +141,19 @@ def test_a_full_studio_takes_no_more(
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], TOKEN + "x", "..", f"x/../{TOKEN}x"])
 def test_without_the_token_nothing_is_shown(path: str, token: str, client: Any) -> None:
     assert_refused(client.get(f"{BASE}/{token}/{path}"), 403)
+
+
+def test_a_path_that_is_none_is_refused() -> None:
+    from headsplat.web.server import local_app
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "*", "headers": [(b"host", b"localhost:8123")]}
+    asyncio.run(local_app([], TOKEN, PORT)(scope, None, send))
+    assert sent[0]["status"] == 403
 
 
 @pytest.mark.parametrize(

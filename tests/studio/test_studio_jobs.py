@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,6 +69,32 @@ def test_failures_are_told_in_the_reconstructions_own_words(
     assert "stopped unexpectedly" in crashed["message"]
     early = client.get(f"api/jobs/{crashed['id']}/avatar.ply")
     assert early.status_code == 409 and "not ready" in early.text
+
+
+def test_a_job_that_cannot_be_kept_does_not_stop_the_next(
+    create: Callable[..., dict], wait: Callable[..., dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headsplat.web.studio import jobs
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "os", SimpleNamespace(replace=full))
+        failed = wait(create()["id"], "failed", "done")
+    assert failed["state"] == "failed" and "No space left" in failed["message"]
+    assert wait(create()["id"], "done")["version"] == 1
+
+
+def test_a_cancelled_job_may_be_queued_again_before_its_work_has_ended(
+    client: Any, create: Callable[..., dict], wait: Callable[..., dict]
+) -> None:
+    job = create(refine=15)
+    while wait(job["id"], "running")["stage"] != "fitting":
+        pass
+    client.post(f"api/jobs/{job['id']}/cancel")
+    client.post(f"api/jobs/{job['id']}/refine", json={"refine": 100})
+    assert wait(job["id"], "done", "failed")["version"] == 1
 
 
 def test_refining_keeps_the_avatar_until_the_better_one_is_there(

@@ -159,15 +159,16 @@ def test_the_jacobian_is_the_slope_of_the_projection() -> None:
     chosen = rng.choice(len(points.rest), 7, replace=False)
     weights = rng.uniform(0, 0.5, len(points.moves))
     rotation, translation = likeness().head_in_camera(posture(yaw=0.3, roll=0.1))
+    focals = np.array([700.0, 650.0])
 
     def project(step: np.ndarray) -> np.ndarray:
         turn = axis_angle_to_matrix(step[:3]) @ rotation
         rest = points.rest + np.tensordot(weights + step[6:], points.moves.astype(np.float64), 1)
         at = rest[chosen] @ turn.T + translation + step[3:6]
-        return 700.0 * at[:, :2] / at[:, 2:]
+        return focals * at[:, :2] / at[:, 2:]
 
     at = points.at(weights)[chosen] @ rotation.T + translation
-    by = jacobian(points, chosen, rotation, at, 700.0, translation)
+    by = jacobian(points, chosen, rotation, at, focals, translation)
     for k in range(by.shape[-1]):
         step = np.zeros(by.shape[-1])
         step[k] = 1e-4

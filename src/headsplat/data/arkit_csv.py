@@ -28,6 +28,7 @@ ANGLES = tuple(
 )
 OPTIONAL = ("tongueOut",)  # apps from before 2019 have no tongue
 LONGEST_GAP = 600.0
+MOST_FRAMES = 432_000  # two hours at 60 per second
 FRAME_RATES = (24.0, 25.0, 30.0, 60.0, 120.0, 240.0)
 
 
@@ -48,7 +49,8 @@ def read_arkit_csv(
         angles: unit of the angle columns; "auto" takes them for radians while none exceeds 1.6.
 
     Raises:
-        HeadsplatError: not such a file, missing columns, no rows, or a cell that is not a number.
+        HeadsplatError: not such a file, missing columns, no rows, a cell that is not a number, or a take of
+            more than 432,000 frames.
     """
     name = Path(path).name
     columns = _read_columns(path, name)
@@ -67,7 +69,10 @@ def read_arkit_csv(
         weights[keep].astype(np.float32), ARKIT, rotations[keep].astype(np.float32), JOINTS, fps or rate
     )
     times = times[keep] - times[0]
-    wanted = np.arange(int(times[-1] * raw.fps + 1e-3) + 1) / raw.fps
+    count = int(times[-1] * raw.fps + 1e-3) + 1
+    if count > MOST_FRAMES:
+        raise HeadsplatError(f"{name} lasts for {count} frames, over {MOST_FRAMES}; cut the take into parts.")
+    wanted = np.arange(count) / raw.fps
     at = np.interp(wanted, times, np.arange(len(times)))
     return interpolate(raw, at, raw.fps).check(name)
 

@@ -179,7 +179,8 @@ def add_light(
     drawn = likeness.draw(posture, camera, _GREY)
     assert drawn.depth is not None
     at = likeness.surface.at(weights) @ rotation.T.astype(np.float32) + translation.astype(np.float32)
-    pixels = K[0, 0] * at[:, :2] / at[:, 2:] + K[:2, 2]
+    focals = np.diag(K)[:2]
+    pixels = focals * at[:, :2] / at[:, 2:] + K[:2, 2]
     column, row = np.floor(pixels).astype(int).T
     height, width = scene.face.shape
     usable = (column >= 0) & (row >= 0) & (column < width) & (row < height)
@@ -207,7 +208,7 @@ def add_light(
     vote *= strength * min(1.0, _CROWD / len(chosen))
     tensor = np.einsum("pac,pbc,p->pab", slopes, slopes, vote)
     pull = -np.einsum("pac,pc,p->pa", slopes, residual, vote)
-    by = jacobian(likeness.surface, chosen, rotation, at[chosen], float(K[0, 0]), translation)
+    by = jacobian(likeness.surface, chosen, rotation, at[chosen], focals, translation)
     flat = by.reshape(-1, by.shape[-1])
     normal.matrix[...] += flat.T @ (tensor.astype(np.float32) @ by).reshape(flat.shape)
     normal.vector[...] += flat.T @ pull.reshape(-1).astype(np.float32)
@@ -249,7 +250,7 @@ def listen(likeness: Likeness, posture: Posture, landmarks: np.ndarray, scene: S
     found = scene.to_window(refine_face(drawn, landmarks)[: lm.MESH])
     at = likeness.landmarks.at(posture.weights[likeness.fitted]) @ rotation.T + translation
     K = np.asarray(scene.camera(camera).K, np.float64)
-    return found - (K[0, 0] * at[:, :2] / at[:, 2:] + K[:2, 2])
+    return found - (np.diag(K)[:2] * at[:, :2] / at[:, 2:] + K[:2, 2])
 
 
 def _sample(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:

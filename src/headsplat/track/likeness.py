@@ -219,7 +219,7 @@ def jacobian(
     chosen: np.ndarray,
     rotation: np.ndarray,
     camera: np.ndarray,
-    focal: float,
+    focals: np.ndarray,
     head: np.ndarray,
 ) -> np.ndarray:
     """(M, 2, 6 + X) derivative of the pixels of M points by the head's turn, its place and the expressions.
@@ -229,14 +229,14 @@ def jacobian(
         chosen: (M,) which of them.
         rotation: (3, 3) head to camera.
         camera: (M, 3) the points in the camera, metres.
-        focal: pixels.
+        focals: (2,) pixels; a window shrunk to whole pixels has two.
         head: (3,) the head's origin in the camera; the turn (3, applied from the left) is about it.
     """
     x, y, z = camera.T
     by_camera = np.zeros((len(x), 2, 3))
-    by_camera[:, 0, 0] = by_camera[:, 1, 1] = focal / z
-    by_camera[:, 0, 2] = -focal * x / z**2
-    by_camera[:, 1, 2] = -focal * y / z**2
+    for axis, across in enumerate((x, y)):
+        by_camera[:, axis, axis] = focals[axis] / z
+        by_camera[:, axis, 2] = -focals[axis] * across / z**2
     out = np.empty((len(x), 2, 6 + len(points.moves)), np.float32)
     # A point q from the head's origin moves by w x q, so a row r of by_camera changes by (q x r) . w.
     out[:, :, :3] = np.cross((camera - head)[:, None], by_camera)

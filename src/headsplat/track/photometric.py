@@ -227,8 +227,9 @@ def _step(
     add_light(normal, likeness, posture, scene, picture, camera, rotation, translation, weights, effort.light)
     if bias is not None and likeness.landmarks is not None:
         at = likeness.landmarks.at(weights) @ rotation.T + translation
-        pixels = K[0, 0] * at[:, :2] / at[:, 2:] + K[:2, 2]
-        by = jacobian(likeness.landmarks, np.arange(lm.MESH), rotation, at, K[0, 0], translation)
+        focals = np.diag(K)[:2]
+        pixels = focals * at[:, :2] / at[:, 2:] + K[:2, 2]
+        by = jacobian(likeness.landmarks, np.arange(lm.MESH), rotation, at, focals, translation)
         add_points(normal, by, scene.landmarks, pixels + bias, effort.points)
     fitted = likeness.fitted
     low, high = _add_beliefs(normal, likeness, weights, start[fitted], belief[fitted], effort)

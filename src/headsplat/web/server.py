@@ -53,13 +53,13 @@ def local_app(routes: Sequence[Any], token: str, port: int, lifespan: Any = None
         if scope["type"] == "lifespan":
             await inner(scope, receive, send)
             return
-        headers = dict(scope["headers"])
+        headers, key = dict(scope["headers"]), scope["path"].removeprefix("/").split("/")[0]
         refusal = None
         if headers.get(b"host") not in hosts:
             refusal = f"This page answers only at http://{HOST}:{port}."
         elif headers.get(b"origin") not in {None, *origins}:
             refusal = "Another site tried to use this page, which answers only itself."
-        elif not secrets.compare_digest(scope["path"].split("/")[1].encode(), token.encode()):
+        elif not secrets.compare_digest(key.encode(), token.encode()):
             refusal = "The address lacks the right key; use the link that headsplat printed."
         if refusal is None:
             await inner(scope, receive, _with_headers(send))

@@ -63,7 +63,7 @@ def read_cap4d(
         shape = numbers(arrays["shape"], (-1,))
         valid = numbers(arrays.get("valid_mask", np.ones((len(cameras), count))), (len(cameras), count)) > 0
         fps = float(numbers(arrays["fps"], (-1,))[0]) if "fps" in arrays else 0.0
-    except (ValueError, KeyError, IndexError) as error:
+    except (ValueError, KeyError, IndexError, OverflowError) as error:
         raise HeadsplatError(f"{root / 'fit.npz'} is no fit of cap4d ({error}); copy it again.") from error
     views = []
     for c, (name, camera) in enumerate(cameras.items()):

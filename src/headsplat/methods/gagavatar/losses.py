@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headsplat.errors import HeadsplatError
-from headsplat.losses import Perceptual
+from headsplat.losses import Perceptual, moved_once, unit_channels
 
 ALEXNET = {
     # name in the checkpoint -> stride, padding, whether a 3 x 3 maximum of stride 2 comes before it
@@ -86,15 +86,16 @@ def field_perceptual(tensors: Mapping[str, Tensor]) -> Perceptual:
         HeadsplatError: one is missing.
     """
     layers = [*ALEXNET, *(f"vggface.network.{i}" for i in VGG_FACE)]
-    for name in layers:
-        for part in ("weight", "bias"):
-            if f"{name}.{part}" not in tensors:
-                raise HeadsplatError(
-                    f"The checkpoint has no percep_loss.{name}.{part}; give one that holds its loss networks."
-                )
+    names = [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+    for name in names:
+        if name not in tensors:
+            raise HeadsplatError(
+                f"The checkpoint has no percep_loss.{name}; give one that holds its loss networks."
+            )
+    at = moved_once({name: tensors[name] for name in names})
 
     def distance(images: Tensor, targets: Tensor) -> Tensor:
-        alexnet, vgg_face = perceptual_terms(images, targets, tensors)
+        alexnet, vgg_face = perceptual_terms(images, targets, at(images))
         return images.new_tensor(LAYER_WEIGHTS) @ (alexnet + 0.5 * vgg_face)
 
     return Perceptual("AlexNet and VGG-Face features (GAGAvatar)", distance)
@@ -105,8 +106,7 @@ def perceptual_terms(images: Tensor, targets: Tensor, tensors: Mapping[str, Tens
     terms = []
     for network in (alexnet_features, vgg_face_features):
         for a, b in zip(network(images, tensors), network(targets, tensors), strict=True):
-            a, b = (x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in (a, b))
-            terms.append((a - b).abs().sum(1).mean((1, 2)))
+            terms.append((unit_channels(a) - unit_channels(b)).abs().sum(1).mean((1, 2)))
     return torch.stack(terms).unflatten(0, (2, 5))
 
 
@@ -117,7 +117,7 @@ def alexnet_features(images: Tensor, tensors: Mapping[str, Tensor]) -> list[Tens
     found = []
     for name, (stride, padding, pooled) in ALEXNET.items():
         x = F.max_pool2d(x, 3, 2) if pooled else x
-        weight, bias = (tensors[f"{name}.{part}"].to(x) for part in ("weight", "bias"))
+        weight, bias = (tensors[f"{name}.{part}"] for part in ("weight", "bias"))
         x = F.relu(F.conv2d(x, weight, bias, stride, padding))
         found.append(x)
     return found
@@ -129,7 +129,7 @@ def vgg_face_features(images: Tensor, tensors: Mapping[str, Tensor]) -> list[Ten
     found = []
     for i in VGG_FACE[: VGG_FACE.index(VGG_FACE_TAPS[-1]) + 1]:
         x = F.max_pool2d(x, 2) if i in VGG_FACE_TAPS[1:] else x
-        weight, bias = (tensors[f"vggface.network.{i}.{part}"].to(x) for part in ("weight", "bias"))
+        weight, bias = (tensors[f"vggface.network.{i}.{part}"] for part in ("weight", "bias"))
         x = F.relu(F.conv2d(x, weight, bias, padding=1))
         if i in VGG_FACE_TAPS:
             found.append(x)

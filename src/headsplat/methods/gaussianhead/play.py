@@ -72,7 +72,7 @@ def _build(network: Network) -> tuple[GaussianHead, Bones, np.ndarray, float]:
     points = {k.removeprefix("points."): v for k, v in tensors.items() if k.startswith("points.")}
     count = len(points["means"])
     nothing = torch.zeros(count, 0)
-    with torch.random.fork_rng():
+    with torch.device("meta"):  # settings cost no memory before tensors of their sizes are there
         model = GaussianHead(
             config,
             int(told["expressions"]) + 3 * len(numbers),
@@ -86,7 +86,7 @@ def _build(network: Network) -> tuple[GaussianHead, Bones, np.ndarray, float]:
     face = tensors.get("face")
     if (face is None) != (config.field_on == "all") or (face is not None and face.shape != (count,)):
         raise ValueError("it does not say which Gaussians are of the face")
-    model.load_state_dict({**tensors, "skin_joints": nothing, "skin_weights": nothing})
+    model.load_state_dict({**tensors, "skin_joints": nothing, "skin_weights": nothing}, assign=True)
     return model.eval().requires_grad_(False), bones, centre, half
 
 

@@ -222,8 +222,13 @@ class Jobs:
         """Make queued avatars one by one until cancelled; start it once, as a task."""
         while True:
             job = self._jobs.get(await self._queue.get())
-            if job is not None and job.state == "queued":
+            if job is None or job.state != "queued":
+                continue
+            try:
                 await self._make(job)
+            except Exception as error:  # a full disk, say; whatever it was, the next avatar must be made
+                job.state, job.stage = "failed", "failed"
+                job.message = f"The avatar could not be kept ({error}); check the disk and try again."
 
     async def _make(self, job: Job) -> None:
         job.state, job.stage, self._running = "running", "starting", job.id
@@ -244,7 +249,7 @@ class Jobs:
         finally:
             await _stop(self._process)  # still running only if the studio is being closed
             self._process = self._running = None
-        if job.state == "cancelled":
+        if job.state != "running":  # cancelled, and perhaps in the queue again since
             fresh.unlink(missing_ok=True)
         elif error:
             job.state, job.message = "failed", error
