@@ -37,7 +37,8 @@ def track_photo(
     """Track the person in a photo.
 
     Args:
-        photo: a file, or an image (H, W, 3) float 0..1 or uint8.
+        photo: a file, or an image (H, W, 3) float 0..1 or uint8. One that lies on its side or stands on its
+            head is turned upright first.
         face: which face if there are several, counted from the left; 1 is the first.
         size: side of the square crop, pixels.
         person: another photo of the same person, tracked before: keep her identity, and measure expressions
@@ -49,7 +50,7 @@ def track_photo(
     Raises:
         HeadsplatError: unreadable file, no face, several, too small, turned too far, or not explainable.
     """
-    from headsplat.data.image import read_focal, read_image
+    from headsplat.data.image import read_focal, read_image, to_uint8
     from headsplat.head.free import load_free_head
     from headsplat.track.contour import see_outline
     from headsplat.track.detect import detect_face
@@ -57,6 +58,7 @@ def track_photo(
     from headsplat.track.matte import estimate_matte
     from headsplat.track.points import face_points
     from headsplat.track.refine import refine_outline
+    from headsplat.track.upright import quarter_turns
 
     noted = None
     if isinstance(photo, np.ndarray):
@@ -65,6 +67,9 @@ def track_photo(
         image = read_image(photo, longest=_READ_SIZE)
         source = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
         noted = read_focal(photo)
+    turns = quarter_turns(to_uint8(image), face)
+    if turns:
+        image = np.ascontiguousarray(np.rot90(image, turns))
     landmarks = detect_face(image, face=face)
     crop = crop_around(landmarks, size)
     picture, valid = warp(image, crop, size)
