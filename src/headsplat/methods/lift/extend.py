@@ -20,6 +20,12 @@ NECKLINE = np.array([0.075, -0.115])
 """Half width and lowest point of the neckline of invented clothes, metres."""
 INSET = 8
 """Pixels inside the photo at which its matte is trusted: beside the cut it often fades."""
+UNSEEN_CLOTHES = np.array([0.20, 0.21, 0.24])
+"""Colour of clothes of which the photo shows nothing."""
+FEW = 0.10
+"""Pixels of clothes, in squared face heights, under which their colour may be that of something else."""
+LIKE_HAIR = 0.17
+"""Distance in RGB under which few pixels of clothes are taken for the ends of hair."""
 MIRROR = 36
 """Pixels beside a cut that are mirrored to continue it."""
 
@@ -63,10 +69,10 @@ def extend(view: View, segments: Segments) -> tuple[View, Segments]:
     hair = continued(segments.hair) * smoothstep(_ragged(view, x), over - 6, over + 6)
     hair = hair * (inside | (over < 12)) * smoothstep(aside, 14, 4)
     skin = continued(segments.skin) * np.maximum(neck, _low_neckline(view, segments, x, over, last))
-    alpha = np.maximum(inside.astype(np.float32), hair)
-    alpha = cv2.GaussianBlur(alpha, (0, 0), 1.2)
+    alpha = np.where(beyond, np.maximum(inside.astype(np.float32), hair), frame.alpha)
+    alpha = cv2.GaussianBlur(alpha.astype(np.float32), (0, 0), 1.2)
     clothes = np.clip(1 - hair - skin, 0, 1)
-    cloth = _cloth(view, segments, continued, over)
+    cloth = _cloth(view, segments, continued, np.maximum(over, aside))
     colours = continued(frame.foreground)
     share = np.clip(clothes, 0, 1)[..., None]
     foreground = cloth * share + colours * (1 - share)
@@ -156,20 +162,35 @@ def _ragged(view: View, x: np.ndarray) -> np.ndarray:
 
 
 def _cloth(
-    view: View, segments: Segments, continued: Callable[[np.ndarray], np.ndarray], over: np.ndarray
+    view: View, segments: Segments, continued: Callable[[np.ndarray], np.ndarray], beyond: np.ndarray
 ) -> np.ndarray:
     """(H, W, 3) colours of the continued clothes: what lies beside the cut, soon only its average."""
     frame = view.frame
-    sure = (segments.clothes > 0.6) & (frame.alpha > 0.9) & frame.valid & (view.height < -0.1)
-    if sure.sum() < 150:
-        sure = (segments.hair < 0.4) & (frame.alpha > 0.9) & frame.valid
-        sure &= (view.height < 0) & (view.side > 0.32)
-    if sure.sum() < 60:
-        plain = np.array([0.20, 0.21, 0.24])
-        return np.tile(plain, (*view.shape, 1))
+    sure = _seen_clothes(view, segments)
+    if sure is None:
+        return np.tile(UNSEEN_CLOTHES, (*view.shape, 1))
     average = np.median(frame.foreground[sure], 0)
     weight = continued(cv2.erode(sure.astype(np.float32), np.ones((3, 3))))[..., None]
-    weight = weight * smoothstep(over, 0.35 * view.size, 0.0)[..., None]
+    weight = weight * smoothstep(beyond, 0.2 * view.size, 0.0)[..., None]
     weave = cv2.GaussianBlur(np.random.default_rng(0).normal(size=view.shape).astype(np.float32), (0, 0), 0.8)
     plain = average * (1 + 0.012 * weave / weave.std())[..., None]
     return continued(frame.foreground) * weight + plain * (1 - weight)
+
+
+def _seen_clothes(view: View, segments: Segments) -> np.ndarray | None:
+    """(H, W) bool, pixels that are clothes; None where a tight crop shows none, or none apart from hair."""
+    frame = view.frame
+    solid = (frame.alpha > 0.9) & frame.valid
+    sure = solid & (segments.clothes > 0.6) & (view.height < -0.1)
+    few = sure.sum() < FEW * view.size**2
+    hangs = solid & (view.face < 0) & (view.height > 0.1) & (view.height < 0.3) & (segments.hair > 0.5)
+    if few and hangs.sum() < 0.02 * view.size**2:
+        # No hair comes down that far: what is there beside the neck, of whatever colour, is worn.
+        lowest = float(view.height[solid].min()) if solid.any() else 0.0
+        sure = solid & (view.height < min(lowest + 0.12, 0.0)) & (view.side > 0.34)
+    elif few and sure.any():
+        hair = solid & (segments.hair > 0.7)
+        apart = np.median(frame.foreground[sure], 0) - np.median(frame.foreground[hair], 0)
+        if np.linalg.norm(apart) < LIKE_HAIR:
+            return None
+    return sure if sure.sum() >= 60 else None

@@ -17,7 +17,6 @@ from headsplat.methods.lift.surface import hair_median
 from headsplat.methods.lift.view import View
 from headsplat.methods.lift.volume import HairVolume
 
-
 FADE = 16
 """Cells of the fine grid (about 2 mm) over which the tone of seen hair hands over to that of the unseen."""
 

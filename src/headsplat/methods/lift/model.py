@@ -194,15 +194,16 @@ def _refined(
 ) -> Avatar:
     on_mesh = len(surface.face)
     count = len(avatar)
-    lock, near_eye, blink = np.zeros(count), np.zeros(count), np.zeros(count)
-    lock[:on_mesh], near_eye[:on_mesh], blink[:on_mesh] = surface.lock, surface.near_eye, surface.blink
+    lock, near_eye, tied = np.zeros(count), np.zeros(count), np.zeros(count)
+    lock[:on_mesh], near_eye[:on_mesh] = surface.lock, surface.near_eye
+    tied[:on_mesh] = np.maximum(0.94 * surface.blink, 0.85 * surface.fringe)
     trust = np.concatenate([surface.trust, loose.trust])
     freedom = Freedom(
         colour=(1 - np.clip(lock, 0, 1)) * trust,
         shape=np.clip(1 - 0.9 * lock, 0, 1) * np.clip(0.25 + trust, 0, 1),
         stay=np.where(np.arange(count) < on_mesh, 0.03, 0.015)
         + 0.25 * near_eye * smoothstep(lock, 0.02, 0.3),
-        reach=1 - 0.94 * blink,
+        reach=1 - tied,
     )
     if len(frames) > 1:
         # Hidden layers shine through a little in each of many steps, and would end up in the colours of rims.

@@ -1,4 +1,4 @@
-"""Bend the fitted head so that jaw, cheeks and bald scalp meet the matte's outline, and nothing exceeds it."""
+"""Bend the fitted head so that jaw, cheeks and bald scalp meet the matte's outline and nothing is beyond."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import scipy.sparse.linalg as spl
 from headsplat.methods.lift.capsule import capsule_coordinates
 from headsplat.methods.lift.config import LiftConfig
 from headsplat.methods.lift.loose import Loose, body_weights, hair_weights, join, pick
-from headsplat.methods.lift.numeric import look_up, nearest_true, smoothstep
+from headsplat.methods.lift.numeric import disk, look_up, nearest_true, smoothstep
 from headsplat.methods.lift.segment import Segments, Sight
 from headsplat.methods.lift.surface import BUST_TOP
 from headsplat.methods.lift.view import View
@@ -40,6 +40,7 @@ class _Field:
     mesh: np.ndarray
     torso: np.ndarray
     on_head: np.ndarray
+    turning: np.ndarray
     capsule: np.ndarray
     distance: np.ndarray
     middle: np.ndarray
@@ -124,6 +125,7 @@ def _measure(view: View, segments: Segments, hair: HairVolume, config: LiftConfi
         height=height, valid=down(cv2.erode(frame.valid.astype(np.uint8), np.ones((5, 5)))) > 0.6,
         mesh=pick(view.depth), torso=pick(torso) > 0.5,
         on_head=(down(solid.astype(np.float32)) > 0.5) & (pick(torso) < 0.5),
+        turning=(pick(view.per_pixel(view.facing, 1.0)) < 0.75) & (height < 0.75),
         capsule=pick(capsule), distance=down(distance), middle=middle, front=middle, back=pick(back),
     )  # fmt: skip
     return _rounded(view, _with_front(field, camera.K[0, 0], hair))
@@ -195,7 +197,7 @@ def _rounded(view: View, field: _Field) -> _Field:
         np.stack([field.x, field.y], -1).reshape(-1, 2).astype(np.float64), field.middle.ravel()
     )
     reach = _bust_reach(view, world).reshape(field.middle.shape)
-    share = np.sqrt(np.clip(1 - np.clip((reach - 0.66) / 0.34, 0, 1) ** 2, 0, 1))
+    share = np.sqrt(np.clip(1 - np.clip((reach - 0.66) / 0.31, 0, 1) ** 2, 0, 1))
     share = np.where(field.height < -0.12, share, 1.0)
     front = field.middle + (field.front - field.middle) * share
     back = field.middle + (field.back - field.middle) * share
@@ -241,7 +243,7 @@ def _rim_colours(view: View, field: _Field) -> np.ndarray:
 
 def _bust_edge(view: View, points: np.ndarray) -> np.ndarray:
     """(N,) 1 inside the bust's outline, fading to 0 at its edge."""
-    return smoothstep(_bust_reach(view, points), 1.02, 0.96)
+    return smoothstep(_bust_reach(view, points), 1.02, 0.98)
 
 
 def _bust_reach(view: View, points: np.ndarray) -> np.ndarray:
@@ -267,6 +269,11 @@ def _front(
     cover = smoothstep(
         np.maximum(field.hair, field.clothes * smoothstep(field.height, 0.05, -0.08)), 0.3, 0.75
     )
+    # Single strands where the cheek turns away would lie on it as dark flecks.
+    whole = cv2.morphologyEx(
+        cover.astype(np.float32), cv2.MORPH_OPEN, disk(max(1, round(0.03 * view.size / step)))
+    )
+    cover = np.where(field.turning, np.minimum(cover, whole), cover)
     alpha = np.where(field.on_head, np.minimum(cover, field.alpha), field.alpha)
     # A rim of bare skin beside the head's outline would stand off it like a fin.
     rim = smoothstep(field.height, -0.12, -0.04) * (1 - smoothstep(field.hair + field.clothes, 0.2, 0.5))

@@ -15,7 +15,7 @@ from headsplat.head.model import HeadModel
 from headsplat.methods.lift import eyes
 from headsplat.methods.lift.capsule import capsule_coordinates
 from headsplat.methods.lift.config import LiftConfig
-from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep
+from headsplat.methods.lift.numeric import disk, inside, look_up, nearest_index, smoothstep
 from headsplat.methods.lift.outline import EAR_ROWS
 from headsplat.methods.lift.sampling import sample_faces
 from headsplat.methods.lift.segment import Segments, Sight
@@ -46,6 +46,7 @@ class Surface:
         lock: (N,) 0..1, lids and the insides of eyes and lips, which must not learn the photo's pixels.
         near_eye: (N,) 0..1, skin around the eyes.
         blink: (N,) 0..1, moved by a blink.
+        fringe: (N,) 0..1, skin beside hair that lies before it.
     """
 
     face: np.ndarray
@@ -58,6 +59,7 @@ class Surface:
     lock: np.ndarray
     near_eye: np.ndarray
     blink: np.ndarray
+    fringe: np.ndarray
 
 
 def diffuse(
@@ -163,6 +165,14 @@ def lift_surface(sights: Sequence[Sight], hair: HairVolume, config: LiftConfig) 
     opacities = np.where(skin, opacities * smoothstep(height, *BUST_TOP), opacities)
     glasses = segments.glasses
     behind_frame = np.zeros(len(face)) if glasses is None else np.clip(2 * look_up(glasses, own.pixels), 0, 1)
+    # What shines through hair would be learnt as bright or dark spots on the skin beneath and beside it.
+    fringe, bare = np.zeros(len(face)), own.inward
+    if not hair.cropped:
+        reach = disk(max(1, round(0.035 * view.size)))
+        near = cv2.GaussianBlur(cv2.dilate(segments.hair.astype(np.float32), reach), (0, 0), 2.0)
+        fringe = smoothstep(look_up(near, own.pixels), 0.15, 0.5) * skin
+        bare = bare * np.clip(1 - 1.6 * np.maximum(own.hair, own.clothes), 0, 1)
+    learns = np.clip((own.facing - 0.25) / 0.35 * bare, 0.04, 1) * (1 - 0.9 * behind_frame)
     keep = opacities > 0.02
     lashes = _lashes(view, segments, config)
     seen = np.clip(own.weight * own.matte, 0, 1) * skin
@@ -177,12 +187,11 @@ def lift_surface(sights: Sequence[Sight], hair: HairVolume, config: LiftConfig) 
         colours=np.concatenate([colours[keep], lashes[3]]).clip(0, 1),
         opacities=np.concatenate([opacities[keep], lashes[4]]),
         seen=with_lashes(seen, 0.0),
-        trust=with_lashes(
-            np.clip((own.facing - 0.25) / 0.35 * own.inward, 0.04, 1) * (1 - 0.9 * behind_frame), 1.0
-        ),
+        trust=with_lashes(learns, 1.0),
         lock=with_lashes(np.maximum(np.maximum(lid_margin, smoothstep(lids, 0.2, 0.6)), lock) * skin, 1.0),
         near_eye=with_lashes(near_eye * skin, 0.0),
         blink=with_lashes(smoothstep(lids, 0.005, 0.05) * skin, 0.0),
+        fringe=with_lashes(fringe, 0.0),
     )
 
 
@@ -230,6 +239,7 @@ class _Look:
     matte: np.ndarray
     skin: np.ndarray
     hair: np.ndarray
+    clothes: np.ndarray
     hole: np.ndarray
     inward: np.ndarray
     sharpness: float
@@ -256,7 +266,7 @@ def _look(
     hole = np.clip(1.3 * look_up(holes, pixels) * (weight > 0), 0, 1)
     colours = look_up(view.frame.foreground, pixels)
     sharpness = float(view.size * max(view.frame.confidence, 0.1))
-    return _Look(pixels, colours, facing, weight, matte, skin, hair, hole, inward, sharpness)
+    return _Look(pixels, colours, facing, weight, matte, skin, hair, clothes, hole, inward, sharpness)
 
 
 def _best(looks: list[_Look]) -> _Look:
@@ -277,7 +287,7 @@ def _best(looks: list[_Look]) -> _Look:
     share[0] = np.where(worth.sum(0) > 0, share[0], 1.0)
     mix = {
         name: np.einsum("kn,kn...->n...", share, np.stack([getattr(look, name) for look in looks]))
-        for name in ("colours", "weight", "matte", "skin", "hair", "hole", "inward")
+        for name in ("colours", "weight", "matte", "skin", "hair", "clothes", "hole", "inward")
     }
     facing = np.max([np.where(look.weight > 0, look.facing, first.facing) for look in looks], 0)
     return replace(first, **mix, facing=facing)
