@@ -60,6 +60,9 @@ def test_what_is_no_motion_is_refused_in_a_sentence(page: Any) -> None:
     texts += [
         '{"names": ["jawOpen"], "frames": [null]}',
         '{"expressions": ["a", "b"], "fps": 30, "weights": [[1]]}',
+        '{"visemes": ["aa"], "vtimes": [1e13], "vdurations": [1]}',
+        '{"visemes": ["aa"], "vtimes": [1e999], "vdurations": [1]}',
+        '{"names": ["jawOpen"], "frames": [{"weights": [1], "time": 0}, {"weights": [1], "time": 1e9}]}',
     ]
     messages = page.evaluate(
         """async (texts) => {

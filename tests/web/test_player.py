@@ -16,6 +16,7 @@ from headsplat.avatar_file import save_avatar
 from headsplat.camera import Camera
 from headsplat.gaussians import quat_to_matrix
 from headsplat.raster import rasterize
+from headsplat.tensor_file import read_tensors, write_tensors
 
 
 def set_state(
@@ -107,14 +108,23 @@ def test_cpu_rig_agrees_with_python(player_page: Any, avatar: Avatar) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "rotations", "yaw"),
-    [({}, {}, 0.0), ({"jawOpen": 0.8}, {"head": [0.0, np.radians(30), 0.0]}, 0.2)],
-    ids=["rest", "30 degrees and jawOpen"],
+    ("weights", "rotations", "yaw", "distance"),
+    [
+        ({}, {}, 0.0, 1.0),
+        ({"jawOpen": 0.8}, {"head": [0.0, np.radians(30), 0.0]}, 0.2, 1.0),
+        ({}, {}, 0.2, 0.45),
+    ],
+    ids=["rest", "30 degrees and jawOpen", "close by"],
 )
 def test_picture_agrees_with_python(
-    player_page: Any, avatar: Avatar, weights: dict[str, float], rotations: dict[str, list[float]], yaw: float
+    player_page: Any,
+    avatar: Avatar,
+    weights: dict[str, float],
+    rotations: dict[str, list[float]],
+    yaw: float,
+    distance: float,
 ) -> None:
-    camera = Camera.orbit(yaw, 0.1, target=avatar.view_target, distance=1.0, width=192, height=160)
+    camera = Camera.orbit(yaw, 0.1, target=avatar.view_target, distance=distance, width=192, height=160)
     set_state(player_page, weights, rotations, camera)
     found = picture(player_page)
     render = rasterize(avatar.animate(weights, rotations), camera)
@@ -202,7 +212,18 @@ def test_damaged_avatars_are_refused_in_a_sentence(page: Any, tmp_path: Path) ->
         "parent after child": good.replace(b"[-1,0,1,2,2,2]", b"[-1,0,1,2,9,2]"),
         "another type": good.replace(b'"opacities":{"dtype":"U8"', b'"opacities":{"dtype":"I8"'),
         "mask of ones": good.replace(b"\x00" * 13, b"\xff" * 13),
+        "a byte more": good + b"\0",
+        "looking nowhere": good.replace(b'"view":', b'"veiw":'),
     }
+    tensors, metadata = read_tensors(tmp_path / "small.avatar")
+    for name, value in {"skin.weights": 7, "quats": 9000, "scales": -1.0}.items():
+        wrong = tensors[name].copy()
+        wrong.flat[5] = value
+        write_tensors(tmp_path / "wrong.avatar", {**tensors, name: wrong}, metadata)
+        damaged[name] = (tmp_path / "wrong.avatar").read_bytes()
+    repeated = {**metadata, "joints": metadata["joints"].replace("right_eye", "left_eye")}
+    write_tensors(tmp_path / "wrong.avatar", tensors, repeated)
+    damaged["names repeated"] = (tmp_path / "wrong.avatar").read_bytes()
     refuse = """async (text) => {
       const { AvatarError, parseAvatar } = await import("/web/player/format.js");
       const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));

@@ -120,7 +120,6 @@ const stem = () => (document.title || "avatar").replace(/[^\p{L}\p{N}]+/gu, "-")
 
 async function startWebcam() {
   let files = await embeddedFiles();
-  if (!files && query.has("tracker")) files = query.get("tracker");
   if (!files && !globalThis.FaceMesh) {
     $("consent").showModal();
     await new Promise((resolve) => $("consent").addEventListener("close", resolve, { once: true }));

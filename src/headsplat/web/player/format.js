@@ -57,6 +57,15 @@ export function parseAvatar(buffer) {
   const skinJoints = read("skin.joints", ["U8"], [N, 4]).data;
   if (skinJoints.some((j) => j >= J))
     refuse("The avatar is skinned to a joint that it does not have; it is damaged.");
+  const skinWeights = read("skin.weights", ["U8"], [N, 4]).data;
+  if (!everyRow(skinWeights, (a, b, c, d) => a + b + c + d === 255))
+    refuse("The avatar has skin weights that do not sum to one; it is damaged.");
+  const quats = read("quats", ["I16"], [N, 4]).data;
+  if (!everyRow(quats, (w, x, y, z) => Math.abs(Math.hypot(w, x, y, z) / 32767 - 1) < 0.01))
+    refuse("The avatar has rotations that are no unit quaternions; it is damaged.");
+  const scales = read("scales", ["F16"], [N, 3]).data;
+  // The first bit is the sign; 0x8000 is a zero.
+  if (scales.some((v) => v > 0x8000)) refuse("The avatar has negative scales; it is damaged.");
 
   const table = (name, k) => {
     if (!(`${name}.mask` in tensors) && name !== "expression.means") return null;
@@ -73,13 +82,13 @@ export function parseAvatar(buffer) {
     jointRest: read("joints.rest", ["F32"], [J, 3]).data,
     means: means.data,
     bounds,
-    quats: read("quats", ["I16"], [N, 4]).data,
-    scales: read("scales", ["F16"], [N, 3]).data,
+    quats,
+    scales,
     opacities: read("opacities", ["U8"], [N]).data,
     features: features.data,
     featuresAreHalf: features.dtype === "F16",
     skinJoints,
-    skinWeights: read("skin.weights", ["U8"], [N, 4]).data,
+    skinWeights,
     seen: read("seen", ["U8"], [N]).data,
     offsets: {
       means: table("expression.means", 3),
@@ -88,7 +97,7 @@ export function parseAvatar(buffer) {
     },
     method: String(meta.method ?? ""),
     source: String(meta.source ?? ""),
-    view: viewOf(meta.view, bounds),
+    view: viewOf(meta.view),
     info: (meta.info ? json(meta.info, "info") : null) ?? {},
     // A per-frame network cannot run here: the page says that it shows the rigged Gaussians alone.
     ignored: ["deformer", "refiner"].filter((part) => Object.keys(tensors).some((n) => n.startsWith(part + "."))),
@@ -104,6 +113,11 @@ function readHeader(buffer) {
   const header = json(new TextDecoder().decode(new Uint8Array(buffer, 8, length)), "header");
   if (header === null || typeof header !== "object") refuse("The header of the avatar is damaged.");
   const { __metadata__: meta, ...tensors } = header;
+  const spans = Object.values(tensors).map((entry) => [entry?.data_offsets ?? []].flat());
+  spans.sort((a, b) => a[0] - b[0]);
+  const end = spans.reduce((last, [from, to]) => (from === last && to >= from ? to : NaN), 0);
+  if (8 + length + end !== buffer.byteLength)
+    refuse("The tensors of the avatar do not fill the file; it was cut short.");
   return { tensors, meta: meta ?? {}, base: 8 + length };
 }
 
@@ -133,6 +147,13 @@ function readTensor(buffer, base, tensors, name, dtypes, wanted) {
   return { data, shape, dtype };
 }
 
+/** Whether rows of four numbers all pass a test. */
+function everyRow(data, passes) {
+  for (let i = 0; i < data.length; i += 4)
+    if (!passes(data[i], data[i + 1], data[i + 2], data[i + 3])) return false;
+  return true;
+}
+
 /** Turn a bit mask (E rows of N bits, least significant first) into row starts and Gaussian indices. */
 function sparseTable(name, mask, values, M, N, E, k) {
   const stride = Math.ceil(N / 8);
@@ -153,22 +174,16 @@ function sparseTable(name, mask, values, M, N, E, k) {
   return { k, starts, index, values };
 }
 
-function viewOf(text, bounds) {
-  const view = (text ? json(text, "view") : null) ?? {};
-  const target =
-    Array.isArray(view.target) && view.target.length === 3 && view.target.every(Number.isFinite)
-      ? view.target
-      : null;
-  const middle = [0, 1, 2].map((i) => (bounds[i] + bounds[i + 3]) / 2);
-  return {
-    target: target ?? middle,
-    height: view.height > 0 ? view.height : Math.max(0.1, bounds[4] - bounds[1]),
-  };
+function viewOf(text) {
+  const { target, height } = json(text ?? "null", "view") ?? {};
+  const sound = Array.isArray(target) && target.length === 3 && [...target, height].every(Number.isFinite);
+  if (!sound || height <= 0) refuse("The avatar does not say where to look; it is damaged.");
+  return { target, height };
 }
 
 function names(text, what) {
   const list = json(text ?? "null", what);
-  if (!Array.isArray(list) || list.some((n) => typeof n !== "string"))
+  if (!Array.isArray(list) || list.some((n) => typeof n !== "string") || new Set(list).size !== list.length)
     refuse(`The avatar's list of ${what} is damaged.`);
   return list;
 }

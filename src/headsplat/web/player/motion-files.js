@@ -2,11 +2,10 @@
 
 import { ARKIT, eyeRotations, headTurn } from "./arkit.js";
 import { quatMultiply, quatOfVector, vectorOfQuat } from "./math.js";
-import { frameCount, motionOfFrames, resample } from "./motion.js";
+import { MotionError, frameCount, motionOfFrames, resample } from "./motion.js";
 import { motionOfVisemes } from "./visemes.js";
 
-/** A motion file that cannot be used; `message` is one sentence for the reader of the page. */
-export class MotionError extends Error {}
+export { MotionError };
 
 /**
  * Read a motion from text or parsed JSON, whichever of the known forms it is.

@@ -5,6 +5,19 @@
  * (radians), row after row in Float32Arrays.
  */
 
+/** Two hours of speech or film; longer files are damaged, or meant to stop the page. */
+const MOST_FRAMES = 432_000;
+
+/** A motion that cannot be used; `message` is one sentence for the reader of the page. */
+export class MotionError extends Error {}
+
+/** Frames in `seconds`; throws a `MotionError` if they are too many to hold. */
+export function framesIn(seconds, fps) {
+  const count = Math.floor(seconds * fps + 1e-4) + 1;
+  if (!(count <= MOST_FRAMES)) throw new MotionError("This motion lasts for more than two hours; cut it in parts.");
+  return count;
+}
+
 /** Frames of a motion. */
 export const frameCount = (motion) => Math.floor(motion.weights.length / motion.expressions.length);
 /** Seconds from the first frame to the last. */
@@ -47,10 +60,11 @@ export function motionOfFrames(name, fps, frames) {
 /** Put frames of uneven times (rising, seconds) on a steady clock. */
 export function resample(name, times, frames, fps) {
   const motion = motionOfFrames(name, 1, frames);
-  const length = times[times.length - 1] - times[0];
+  const count = framesIn(times[times.length - 1] - times[0], fps);
   const out = [];
   let i = 0;
-  for (let t = 0; t <= length + 1e-6; t += 1 / fps) {
+  for (let frame = 0; frame < count; frame++) {
+    const t = frame / fps;
     while (i + 2 < times.length && times[i + 1] - times[0] <= t) i++;
     const gap = times[i + 1] - times[i];
     out.push(sample(motion, i + (gap > 0 ? Math.min(1, (t - (times[i] - times[0])) / gap) : 0)));

@@ -142,8 +142,10 @@ void main() {
   mat3 C = centre.w * mat3(a.x, a.y, b.x, a.y, b.y, c.x, b.x, c.x, c.y);
   mat3 V = mat3(uView);
   vec2 f = uLens.xy / p.z;
-  vec3 jx = vec3(f.x, 0.0, -f.x * p.x / p.z) * V;
-  vec3 jy = vec3(0.0, f.y, -f.y * p.y / p.z) * V;
+  // The Jacobian's direction stays within the picture, widened by 0.3 of half of it on each side.
+  vec2 d = clamp(p.xy / p.z, (-uLens.zw - 0.15 * uSize) / uLens.xy, (1.15 * uSize - uLens.zw) / uLens.xy);
+  vec3 jx = vec3(f.x, 0.0, -f.x * d.x) * V;
+  vec3 jy = vec3(0.0, f.y, -f.y * d.y) * V;
   vec3 cx = C * jx;
   float xx = dot(jx, cx) + 0.3, xy = dot(jy, cx), yy = dot(jy, C * jy) + 0.3;
 

@@ -1,7 +1,7 @@
 /** Lips from sound: the 15 Oculus visemes as ARKit weights, timed viseme tracks, and a loudness fallback. */
 
 import { clamp } from "./math.js";
-import { motionOfFrames } from "./motion.js";
+import { framesIn, motionOfFrames } from "./motion.js";
 
 const both = (name, w) => ({ [`${name}Left`]: w, [`${name}Right`]: w });
 
@@ -46,10 +46,11 @@ export function visemeWeights(mixture) {
 export function motionOfVisemes({ visemes, vtimes = [], vdurations = [] }, name = "speech") {
   const events = visemes
     .map((v, i) => ({ v: String(v).replace(/^viseme_/, ""), start: +vtimes[i] || 0, end: (+vtimes[i] || 0) + (+vdurations[i] || 100) }))
-    .filter(({ v }) => v in VISEMES);
-  const length = Math.max(0, ...events.map((e) => e.end)) + RELEASE;
+    .filter(({ v }) => Object.hasOwn(VISEMES, v));
+  const length = events.reduce((end, e) => Math.max(end, e.end), 0) + RELEASE;
   const frames = [];
-  for (let ms = 0; ms <= length; ms += 1000 / FPS) {
+  for (let frame = 0, count = framesIn(length / 1000, FPS); frame < count; frame++) {
+    const ms = (frame * 1000) / FPS;
     const mixture = {};
     for (const { v, start, end } of events) {
       // Full between a little after the start and a little before the end; neighbours overlap.
