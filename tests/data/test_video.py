@@ -46,6 +46,18 @@ def test_numbered_pictures_keep_alpha(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_image(tmp_path / "out" / "001.png"), rgba[..., :3] / 2 + 0.5, atol=0.01)
 
 
+def test_a_folder_may_have_a_percent_in_its_name(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "100%" / "%d.png") as writer:
+        writer.write(np.zeros((4, 4, 3), np.uint8))
+    assert (tmp_path / "100%" / "0.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["100%.png", "%d-%d.png", "%%.png", "%(a)d.png"])
+def test_patterns_must_number(tmp_path: Path, name: str) -> None:
+    with pytest.raises(HeadsplatError, match=r"%05d\.png"):
+        VideoWriter(tmp_path / name)
+
+
 def test_webm_keeps_alpha(tmp_path: Path) -> None:
     rgba = np.dstack([_frames(1)[0], np.linspace(0, 1, 48 * 64).reshape(48, 64).astype(np.float32)])
     with VideoWriter(tmp_path / "a.webm") as writer:
@@ -86,9 +98,16 @@ def test_unknown_suffix(tmp_path: Path) -> None:
         VideoWriter(tmp_path / "a.gif")
 
 
-def test_uneven_rate_becomes_even(tmp_path: Path) -> None:
-    # Frames at 0, .1, .2, .5, .6 s and a nominal 10 per second: the gap is filled with the frame before it.
-    levels, times = [0, 50, 100, 150, 200], [0, 1, 2, 5, 6]
+@pytest.mark.parametrize(
+    ("times", "wanted"),
+    [
+        ([0, 1, 2, 5, 6], [0, 50, 100, 100, 100, 150, 200]),  # filled with the frame before the gap
+        ([0, 1, 2, 6100, 6101], [0, 50, 100, 150, 200]),  # ten minutes: cut out
+    ],
+)
+def test_uneven_rate_becomes_even(tmp_path: Path, times: list[int], wanted: list[int]) -> None:
+    # Frames at tenths of a second and a nominal 10 per second.
+    levels = [0, 50, 100, 150, 200]
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"qp": "0"})
         stream.width = stream.height = 32
@@ -100,8 +119,8 @@ def test_uneven_rate_becomes_even(tmp_path: Path) -> None:
         container.mux(stream.encode())
     video = read_video(tmp_path / "a.mkv")
     got = [int(frame.mean()) for frame in type(video)(video.path, 10.0, 32, 32, 0, 0)]
-    assert len(got) == 7
-    np.testing.assert_allclose(got, [0, 50, 100, 100, 100, 150, 200], atol=4)
+    assert len(got) == len(wanted)
+    np.testing.assert_allclose(got, wanted, atol=4)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video at all", b"\x00" * 4096])

@@ -19,6 +19,7 @@ from headsplat.errors import HeadsplatError
 from headsplat.files import writing
 
 _SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
+_LONGEST_PAUSE = 600.0  # seconds; a longer gap between time stamps is damage, and not shown
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Video:
         """Yield (H, W, 3) uint8 RGB frames at a constant rate.
 
         A recording with an uneven rate is resampled: each moment shows the latest frame, so a frame may be
-        repeated or left out.
+        repeated or left out. Gaps of more than ten minutes are cut out.
 
         Raises:
             HeadsplatError: the file turns out to be damaged before its first frame.
@@ -63,6 +64,9 @@ class Video:
                         yield np.ascontiguousarray(image)
                         continue
                     due = time if due is None else due
+                    if last is not None and time > due + _LONGEST_PAUSE:
+                        yield last
+                        due = time
                     # Half a step of slack keeps the jitter of time stamps from dropping frames.
                     while last is not None and due < time - step / 2:
                         yield last
@@ -140,7 +144,7 @@ class VideoWriter:
             sound: to go with the pictures, as long as they last; numbered pictures have none.
 
         Raises:
-            HeadsplatError: an unknown suffix.
+            HeadsplatError: an unknown suffix, or a pattern without a place for one number.
         """
         self.path, self.fps, self.quality = Path(path), fps, quality
         self._sound = sound
@@ -153,6 +157,10 @@ class VideoWriter:
         self._temporary: Path | None = None
         self._written: list[Path] = []
         suffix = self.path.suffix.lower()
+        if self._numbered and not _counts(self.path.name):
+            raise HeadsplatError(
+                f"{self.path.name} does not number pictures; give a pattern such as frames/%05d.png."
+            )
         if not self._numbered and suffix not in _SUFFIXES:
             raise HeadsplatError(
                 f"Cannot write {self.path.name}: a video's name must end in .mp4, .mov, .mkv or .webm, "
@@ -171,7 +179,7 @@ class VideoWriter:
             HeadsplatError: alpha for a format without, or a frame of another size than the first.
         """
         if self._numbered:
-            name = Path(str(self.path) % self._count)
+            name = self.path.with_name(self.path.name % self._count)
             write_image(name, image)
             self._written.append(name)
         else:
@@ -254,6 +262,14 @@ class VideoWriter:
             self._copy = SoundCopy(self._container, self.path.suffix.lower(), self._sound)
         self._stream = stream
         return stream
+
+
+def _counts(pattern: str) -> bool:
+    """Whether a name has a place for one number, and differs by it."""
+    try:
+        return pattern % 0 != pattern % 1
+    except (TypeError, ValueError):
+        return False
 
 
 def _to_rgb(frame: Any) -> np.ndarray:
