@@ -25,7 +25,7 @@ from headsplat.errors import HeadsplatError
 from headsplat.head.free import load_free_head
 from headsplat.motion import head_turn
 from headsplat.reconstruct import reconstruct
-from headsplat.track.recording import UNSURE, Options, Summary, track_recording
+from headsplat.track.recording import Options, Summary, track_recording
 
 pytest.importorskip("mediapipe")
 pytest.importorskip("scipy")
@@ -90,7 +90,7 @@ def test_parameters_and_pictures_agree(made: tuple[Path, Summary]) -> None:
         posed = person.with_pose(view.expression, view.rotations, view.T_world_root)
         head = posed.transforms[model.joint_names.index("head")]
         np.testing.assert_allclose(head, view.T_world_head, atol=2e-4)
-        if view.confidence > UNSURE:
+        if view.trusted:
             pixels = view.camera.project(model.landmarks(posed.vertices))[:, :2]
             assert np.linalg.norm(pixels - view.landmarks[:468], axis=1).mean() < 0.06 * unit  # type: ignore[index]
     image, alpha = dataset.load(dataset.views[5])

@@ -14,6 +14,8 @@ from headsplat.motion import Motion
 
 OVER_WHITE = ("headsplat", "vhap", "union")
 """Layouts whose pictures lie over white already; those of the others are as photographed."""
+TRUSTED = 0.3
+"""Confidence under which a view is not learned from."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class View:
             (whose origin is the head joint of the free head, and near the middle of FLAME's), to the world,
             root, neck and head joints included. The identity where the camera does all the moving.
         landmarks: (478, 2) detected face points in pixels of the picture, or None.
-        confidence: 0..1, how far to trust the parameters; under 0.3 the view should not be learned from.
+        confidence: 0..1, how far to trust the parameters; see `trusted`.
     """
 
     image: Path
@@ -47,6 +49,11 @@ class View:
     T_world_head: np.ndarray
     landmarks: np.ndarray | None = None
     confidence: float = 1.0
+
+    @property
+    def trusted(self) -> bool:
+        """Whether its parameters are good enough to learn from."""
+        return self.confidence >= TRUSTED
 
     @property
     def T_camera_head(self) -> np.ndarray:

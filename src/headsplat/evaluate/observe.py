@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 GREY = 0.38
 """Everything is judged over this even grey: a background is no merit of an avatar."""
 CROP_SIZE = 512
-_DOUBTFUL = 0.3  # as in `View.confidence`
 PIXELS = ("image", "alpha", "foreground")
 """What of a frame is rounded to 8 bits, so that it is the same before and after it is kept on disk."""
 
@@ -120,12 +119,12 @@ def _observe_view(folder: Path, number: int, neighbours: bool) -> Observed:
     from headsplat.track.frames import frames_of
 
     dataset = read_recording(folder)
-    if dataset.views[number].confidence < _DOUBTFUL:
+    if not dataset.views[number].trusted:
         raise HeadsplatError("The recording marks this view as not to be trusted.")
     beside: list[Frame | None] = [None, None]
     if neighbours:
         for k, other in enumerate((number - 1, number + 1)):
-            if 0 <= other < len(dataset) and dataset.views[other].confidence >= _DOUBTFUL:
+            if 0 <= other < len(dataset) and dataset.views[other].trusted:
                 beside[k] = frames_of(dataset, [other])[0]
     return Observed(frames_of(dataset, [number])[0], beside[0], beside[1], posed=True)
 

@@ -32,17 +32,15 @@ def compare(
     fit: Fit,
     make_avatar: Callable[[Frame], Avatar],
     ledger: Ledger,
-    unsure: float,
     report: Callable[[str, float], None],
 ) -> tuple[Fit, float, float]:
-    """Fit every picture of a recording to an avatar made from its best frame.
+    """Fit every trusted picture of a recording to an avatar made from its best frame; others stay.
 
     Args:
         dataset: the recording as tracked by landmarks, its pictures written.
         fit: the same poses in the camera.
         make_avatar: turns a frame into an avatar with the free head's names.
         ledger: of the job.
-        unsure: views with less confidence stay as they are.
         report: told how far it is.
 
     Returns:
@@ -63,7 +61,7 @@ def compare(
     differences = [block["differences"] for block in done]
     for number, views in in_blocks(zip(dataset.views, fit.poses, strict=True), len(done)):
         fitted = []
-        for pose, difference in _refined(list(views), dataset, likeness, unsure):
+        for pose, difference in _refined(list(views), dataset, likeness):
             fitted.append((pose, difference))
             report("Comparing with the avatar", (len(poses) + len(fitted)) / len(dataset))
         differences.append(np.array([difference for _, difference in fitted]))
@@ -75,17 +73,17 @@ def compare(
 
 
 def _refined(
-    views: list[tuple[View, Pose]], dataset: Dataset, likeness: Likeness, unsure: float
+    views: list[tuple[View, Pose]], dataset: Dataset, likeness: Likeness
 ) -> Iterator[tuple[Pose, tuple[float, float]]]:
     """The pose of each view, with the differences before and after; NaN where nothing was compared."""
     sure = (
         (_picture(dataset, view), _posture(dataset, view, likeness.avatar))
         for view, _ in views
-        if view.confidence >= unsure
+        if view.trusted
     )
     answers = fit_film(likeness, sure)
     for view, pose in views:
-        if view.confidence < unsure:
+        if not view.trusted:
             yield pose, (np.nan, np.nan)
             continue
         answer, start = next(answers), _posture(dataset, view, likeness.avatar)

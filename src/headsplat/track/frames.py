@@ -139,7 +139,7 @@ def best_views(dataset: Dataset, count: int, numbers: Sequence[int] | None = Non
     from headsplat.track.torso import head_angles
 
     pool = list(dataset.train if numbers is None else numbers)
-    pool = [i for i in pool if dataset.views[i].confidence > 0.3 and dataset.views[i].landmarks is not None]
+    pool = [i for i in pool if dataset.views[i].trusted and dataset.views[i].landmarks is not None]
     if not pool:
         raise HeadsplatError(f"{dataset.root} has no view that can be trusted; track the recording again.")
     chosen = np.unique(np.linspace(0, len(pool) - 1, min(3 * LOOKS, len(pool))).astype(int))

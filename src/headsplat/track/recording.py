@@ -17,7 +17,7 @@ import numpy as np
 from headsplat.avatar import Avatar
 from headsplat.camera import Camera, intrinsics
 from headsplat.clip import Frame
-from headsplat.data.dataset import Dataset, View
+from headsplat.data.dataset import TRUSTED, Dataset, View
 from headsplat.data.datasets.native import (
     first_seven_tenths,
     is_native,
@@ -40,8 +40,6 @@ from headsplat.track.solver import Fit, Pose
 from headsplat.track.stages import Followed, Progress, cut_out, fit_film, follow_film
 from headsplat.track.window import Window, choose_window
 
-UNSURE = 0.3
-"""Frames with less confidence should not be learned from."""
 _WORST, _FINE = 0.028, 0.014
 """Landmark errors from which a frame of a known person is worth nothing, and up to which it is good."""
 _NO_FACE, _FACE = 0.62, 0.84
@@ -158,7 +156,7 @@ def track_recording(
         from headsplat.track.compare import compare
 
         comparing = _part(report, by_points, by_pictures)
-        fit, *differences = compare(dataset, fit, make_avatar, ledger, UNSURE, comparing)
+        fit, *differences = compare(dataset, fit, make_avatar, ledger, comparing)
         dataset = _describe(root, footage, followed, window, fit, landmarks, confidence)
         errors = landmark_errors(points, fit, landmarks, centre).mean(1)
     fitted = None
@@ -169,7 +167,7 @@ def track_recording(
         train, test = first_seven_tenths(len(dataset))
         info = {**dataset.info, "flame_error_mm": 1e3 * float(fitted.errors.mean())}
         dataset = replace(dataset, train=train, test=test, info=info)
-    sure = confidence >= UNSURE
+    sure = confidence >= TRUSTED
     error = 100 * float(errors[sure].mean()) if sure.any() else float("nan")
     jitter = 100 * jitter_of(points, fit, centre, sure)
     info = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headsplat.data.dataset import Dataset
+from headsplat.data.dataset import TRUSTED, Dataset
 from headsplat.data.datasets.assemble import Problems, is_there
 from headsplat.data.datasets.insta import expression_misfit
 from headsplat.data.datasets.pixels import inspect
@@ -17,8 +17,6 @@ from headsplat.head.flame import load_flame
 
 MISFIT = 0.5
 """Part of a mesh's motion that FLAME may leave unexplained."""
-TRUSTED = 0.3
-"""Confidence below which a view is not learned from."""
 _NO_MATTE = "The pictures have no mattes, so the background counts as the person; cut the person out first."
 
 
@@ -42,7 +40,7 @@ def examine(
     found += _splits(dataset)
     found += _geometry(dataset)
     found += _edition(dataset, flame)
-    doubtful = sum(view.confidence < TRUSTED for view in dataset.views)
+    doubtful = sum(not view.trusted for view in dataset.views)
     if doubtful:
         found.append(
             f"{doubtful} of {len(dataset)} views have a confidence under {TRUSTED} and are not learned from."

@@ -10,15 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headsplat.camera import Camera
-from headsplat.data.dataset import OVER_WHITE, Dataset, View
+from headsplat.data.dataset import Dataset, View
 from headsplat.errors import HeadsplatError
 from headsplat.head.model import HeadModel, ShapedHead
 from headsplat.methods.gagavatar.config import GagavatarConfig
 from headsplat.methods.gagavatar.geometry import in_units
 from headsplat.methods.gagavatar.train import Target
-
-UNSURE = 0.3
-"""Confidence under which a view is not learned from."""
 
 
 class Subject:
@@ -34,9 +31,9 @@ class Subject:
             )
         self.dataset, self.config, self.size, self.device = dataset, config, size, device
         self.shaped = head.with_shape(dataset.shape[: len(head.shape_basis)])
-        known = [i for i, view in enumerate(dataset.views) if view.confidence >= UNSURE]
-        self.train = [i for i in dataset.train if i in set(known)]
-        self.test = [i for i in dataset.test if i in set(known)]
+        self.train, self.test = (
+            [i for i in numbers if dataset.views[i].trusted] for numbers in (dataset.train, dataset.test)
+        )
         if len(self.train) < 2:
             raise HeadsplatError(
                 f"{dataset.root} has {len(self.train)} views to learn from; it takes two frames at least."
@@ -66,14 +63,12 @@ class Subject:
     def _pixels(self, number: int) -> np.ndarray:
         """(size, size, 4) uint8: colours on black, and the matte."""
         if number not in self._kept:
-            image, alpha = self.dataset.load(self.dataset.views[number])
-            if image.shape[0] != image.shape[1]:
+            on_black, matte = self.dataset.load_over(self.dataset.views[number], 0.0)
+            if on_black.shape[0] != on_black.shape[1]:
                 raise HeadsplatError(
                     f"{self.dataset.root} has pictures that are not square; crop them first."
                 )
-            matte = alpha[..., None]
-            on_black = image - (1 - matte) if self.dataset.layout in OVER_WHITE else image * matte
-            both = torch.from_numpy(np.concatenate([on_black.clip(0, 1), matte], -1)).movedim(-1, 0)
+            both = torch.from_numpy(np.dstack([on_black, matte])).movedim(-1, 0)
             small = F.interpolate(both[None], size=(self.size, self.size), mode="area")[0].movedim(0, -1)
             self._kept[number] = (small * 255 + 0.5).to(torch.uint8).numpy()
         return self._kept[number]

@@ -87,11 +87,9 @@ class Pictures:
         return Sample(camera, values[..., :3], values[..., 3], *tensors, reduced=reduced, valid=valid)
 
     def _load(self, number: int, view: View) -> tuple[np.ndarray, Camera]:
-        image, alpha = self.scene.dataset.load(view)
-        matte = alpha[..., None]
-        mixed = image - (1 - matte) if self.scene.dataset.layout in OVER_WHITE else image * matte
-        whole = torch.from_numpy(np.concatenate([np.clip(mixed, 0, matte), matte], -1))
-        height, width = image.shape[:2]
+        on_black, matte = self.scene.dataset.load_over(view, 0.0)
+        whole = torch.from_numpy(np.dstack([np.minimum(on_black, matte[..., None]), matte]))
+        height, width = matte.shape
         factor = min(1.0, self.size / max(height, width)) if self.size else 1.0
         camera = view.camera
         if factor < 1:

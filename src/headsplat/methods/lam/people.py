@@ -16,8 +16,6 @@ from headsplat.errors import HeadsplatError
 from headsplat.head.model import HeadModel
 from headsplat.methods.lam.preprocess import resize_area
 
-LEAST_CONFIDENCE = 0.3
-"""Views whose parameters are trusted less are not learned from."""
 HELD_OUT = 0.1
 """Share of a recording that is set aside, its end, where the recording itself sets nothing aside."""
 PHOTOS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic")
@@ -73,8 +71,8 @@ class Person:
                 f"{data.root} was not tracked with the head that this LAM is on ({wanted}); "
                 "run headsplat track on its pictures, or choose another preset."
             )
-        learned = [i for i in data.train if data.views[i].confidence >= LEAST_CONFIDENCE]
-        held = [i for i in (data.test or data.val) if data.views[i].confidence >= LEAST_CONFIDENCE]
+        learned = [i for i in data.train if data.views[i].trusted]
+        held = [i for i in (data.test or data.val) if data.views[i].trusted]
         if not held and len(learned) > 1:
             kept = len(learned) - max(1, round(HELD_OUT * len(learned)))
             learned, held = learned[:kept], learned[kept:]
