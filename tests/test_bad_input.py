@@ -240,7 +240,7 @@ def test_a_full_disk_leaves_nothing(here: Path, words: str) -> None:
 
 def test_a_missing_package_is_named(here: Path) -> None:
     code = (
-        "import sys; sys.modules['mediapipe'] = None; sys.modules['pymatting'] = None;"
+        "import sys; sys.modules['mediapipe'] = None;"
         "from headsplat.cli import main; main(sys.argv[1:])"
     )
     astronaut().save("photo.png")

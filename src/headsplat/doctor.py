@@ -23,7 +23,6 @@ PACKAGES = {
     "pillow": "pictures",
     "mediapipe": "create: finding the face",
     "opencv-contrib-python": "create: warping pictures",
-    "pymatting": "create: cutting out hair",
     "scipy": "create: fitting",
     "scikit-image": "demo: the portrait",
     "pi-heif": "photos of iPhones (HEIC)",
@@ -126,7 +125,7 @@ def describe(report: dict[str, Any]) -> str:
         speed = report["speed"]
         lines.append(f"  speed                   {speed['fps']:.0f} frames per second ({speed['what']})")
     missing = [name for name, version in report["packages"].items() if version is None]
-    if {"mediapipe", "pymatting", "scipy", "opencv-contrib-python"} & set(missing):
+    if {"mediapipe", "scipy", "opencv-contrib-python"} & set(missing):
         lines += ["", "To make avatars: pip install 'headsplat[create]'."]
     if sys.version_info >= (3, 13):
         lines += ["", "mediapipe needs Python 3.11 or 3.12 to make avatars; playing them works here."]

@@ -16,7 +16,6 @@ from headsplat.track.photo import confidence_of, crop_around, warp
 from headsplat.track.torso import head_angles
 
 pytest.importorskip("mediapipe")
-pytest.importorskip("pymatting")
 data = pytest.importorskip("skimage.data")
 
 

@@ -16,7 +16,6 @@ from headsplat.track.solver import Fit
 from headsplat.track.torso import head_angles
 
 pytest.importorskip("mediapipe")
-pytest.importorskip("pymatting")
 
 CENTRE = np.array([256.0, 256.0])
 

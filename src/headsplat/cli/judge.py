@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -97,7 +95,7 @@ def evaluate(
         return
     if data is None:
         raise HeadsplatError(f"Give the folder for `{what}` with --data; see docs/benchmark.md.")
-    with Status("Evaluating") as status, contextlib.redirect_stdout(io.StringIO()):
+    with Status("Evaluating") as status:
         run, text = command.run_protocol(
             what,
             data,

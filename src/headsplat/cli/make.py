@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import time
 from functools import partial
 from pathlib import Path
@@ -168,7 +166,7 @@ def refine(
     if not photo:
         raise HeadsplatError("There is no photo to refine the avatar with; name at least one.")
     known = load_avatar(avatar)
-    with Status("Refining the avatar") as status, contextlib.redirect_stdout(io.StringIO()):
+    with Status("Refining the avatar") as status:
         better = refine_avatar(
             known,
             photo[0] if len(photo) == 1 else photo,
@@ -286,8 +284,7 @@ def _create(photo: Any, output: Path, notes: dict[str, Any] | None = None, **opt
     from headsplat.avatar_file import save_avatar
     from headsplat.reconstruct import reconstruct
 
-    # pymatting prints remarks about its own arithmetic; stdout belongs to the result.
-    with Status("Making the avatar") as status, contextlib.redirect_stdout(io.StringIO()):
+    with Status("Making the avatar") as status:
         avatar = reconstruct(photo, progress=lambda done: status("Making the avatar", done), **options)
     avatar.info.update(notes or {})
     save_avatar(avatar, output)

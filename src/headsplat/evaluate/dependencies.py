@@ -11,7 +11,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _ASSETS = (".so", ".pyd", ".npz", ".csv", ".safetensors", ".onnx")
-_LIBRARIES = ("numpy", "scipy", "mediapipe", "pymatting", "torch")
+_LIBRARIES = ("numpy", "scipy", "mediapipe", "torch")
 
 
 @cache

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import redirect_stdout
 from functools import cache
-from io import StringIO
 from typing import Any
 
 import numpy as np
 
 from headsplat.track import landmarks as lm
+from headsplat.track.closed_form import closed_form_matte, own_colours
 from headsplat.track.colours import fit_colours, to_lab
 from headsplat.track.detect import silence
 
@@ -38,17 +37,13 @@ def estimate_matte(
         alpha: (H, W) float32 0..1, zero where not valid.
         foreground: (H, W, 3) float32 0..1.
     """
-    from pymatting import estimate_alpha_cf, estimate_foreground_ml
-
     coarse = segment_person(image)
     trimap = _trimap(coarse, image, landmarks, valid)
-    with redirect_stdout(StringIO()):  # its preconditioner thinks aloud, and then succeeds
-        alpha = estimate_alpha_cf(image.astype(np.float64), trimap)
+    alpha = closed_form_matte(image, trimap)
     # Matting rarely reaches exactly 0 and 1; stretch the ends.
     alpha = np.clip((alpha - 0.03) / 0.94, 0, 1) * valid
     alpha = _connected(alpha, landmarks)
-    foreground = estimate_foreground_ml(image.astype(np.float64), alpha)
-    return alpha.astype(np.float32), np.clip(foreground, 0, 1).astype(np.float32)
+    return alpha.astype(np.float32), own_colours(image, alpha)
 
 
 def segment_person(image: np.ndarray) -> np.ndarray:

@@ -1,0 +1,6 @@
+import numpy as np
+
+def solve(
+    image: np.ndarray, trimap: np.ndarray, epsilon: float, tolerance: float, most_steps: int
+) -> bool: ...
+def own_colours(image: np.ndarray, alpha: np.ndarray, out: np.ndarray) -> None: ...
