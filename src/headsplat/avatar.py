@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headsplat.camera import Camera
+from headsplat.camera import LENS, Camera
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import (
     Gaussians,
@@ -215,7 +215,7 @@ class Avatar:
         w, moves = self.weights(expression), bool(rotations) or root is not None
         shaped = self._blend(w)
         if self.deformer is not None:
-            eye = self.view_target + np.array([0, 0, 3.1 * self.view_height])
+            eye = self.view_target + np.array([0, 0, LENS * self.view_height])
             eye = eye if camera is None else camera.position
             shaped = deform(self.deformer, shaped, w, self.joint_transforms(rotations, root), eye)
         if not moves:

@@ -13,6 +13,8 @@ import numpy as np
 
 from headsplat.errors import HeadsplatError
 
+LENS = 3.1
+"""Focal length over image height of the portrait camera: head and shoulders at 1.3 m."""
 _UP = np.array([0.0, 1.0, 0.0])
 
 Array = Any  # numpy.ndarray or torch.Tensor; nouns hold either, renderers pick by type
@@ -84,13 +86,13 @@ class Camera:
             pitch: radians; positive moves the camera up.
             target: (3,) world point in the middle of the image, metres.
             distance: metres from `target`.
-            focal: pixels; default 3.1 times the height: head and shoulders at 1.3 m, as with a portrait lens.
+            focal: pixels; default that of the portrait lens, `LENS` times the height.
             width: pixels.
             height: pixels.
         """
         direction = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
         position = np.asarray(target, np.float64) + distance * direction
-        return Camera.look_at(position, target, 3.1 * height if focal is None else focal, width, height)
+        return Camera.look_at(position, target, LENS * height if focal is None else focal, width, height)
 
     def crop(self, x: float, y: float, width: int, height: int) -> Camera:
         """The camera of the image cut out at pixel (`x`, `y`) with the given size."""

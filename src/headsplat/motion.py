@@ -230,6 +230,16 @@ def split_head_turn(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return turns * NECK_SHARE, turns * (1 - NECK_SHARE)
 
 
+def turn_of_angles(angles: np.ndarray) -> np.ndarray:
+    """(..., 3) rotation vectors of (..., 3) yaw, pitch and roll, radians.
+
+    Yaw is about y, pitch then about the turned x, roll about the turned z.
+    """
+    about = np.asarray(angles, np.float64)[..., None] * np.eye(3)[[1, 0, 2]]
+    y, x, z = np.moveaxis(axis_angle_to_quat(about), -2, 0)
+    return quat_to_axis_angle(quat_multiply(quat_multiply(y, x), z))
+
+
 def head_turn(motion: Motion) -> np.ndarray:
     """(T, 3) rotation vectors of the head against the bust: neck, then head."""
     total = np.broadcast_to([1.0, 0.0, 0.0, 0.0], (len(motion), 4))

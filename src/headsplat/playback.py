@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headsplat.avatar import Avatar
-from headsplat.camera import Camera
+from headsplat.camera import LENS, Camera
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians
 from headsplat.motion import Motion, select
@@ -18,9 +18,6 @@ from headsplat.raster import Render, rasterize
 from headsplat.raster.rig import RigRenderer
 
 Color = tuple[float, float, float]
-
-LENS = 3.1
-"""Focal length over image height of the portrait camera, the same for every avatar."""
 
 
 def portrait_camera(

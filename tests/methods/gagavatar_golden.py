@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from headsplat.camera import Camera
-from headsplat.methods.gagavatar.flame import FlameWithEye, flame_with_eye, rotations_of
+from headsplat.methods.gagavatar.flame import FlameWithEye, flame_with_eye
 from headsplat.methods.gagavatar.geometry import camera_of
 
 FOLDER = Path(os.environ.get("HEADSPLAT_GOLDEN", Path(__file__).parent.parent / "golden"))
@@ -61,6 +61,13 @@ def head() -> FlameWithEye:
 
 def camera(number: int) -> Camera:
     return camera_of(gold("geometry.npz")["transforms"][number])
+
+
+def rotations_of(pose: np.ndarray, eyes: np.ndarray) -> np.ndarray:
+    """(..., 5, 3) joint rotations of the field's (..., 6) pose, root and jaw, and (..., 6) eyes, radians."""
+    pose, eyes = np.asarray(pose, np.float32), np.asarray(eyes, np.float32)
+    parts = [pose[..., :3], np.zeros_like(pose[..., :3]), pose[..., 3:], eyes[..., :3], eyes[..., 3:]]
+    return np.stack(parts, -2)
 
 
 def vertices(number: int) -> np.ndarray:

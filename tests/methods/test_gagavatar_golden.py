@@ -23,6 +23,7 @@ from gagavatar_golden import (
     made,
     picture,
     recipe,
+    rotations_of,
     splat_slowly,
     vertices,
 )
@@ -31,7 +32,6 @@ from headsplat.head import lbs
 from headsplat.losses import Perceptual, l1
 from headsplat.methods.gagavatar.config import official
 from headsplat.methods.gagavatar.encoder import normalised
-from headsplat.methods.gagavatar.flame import rotations_of
 from headsplat.methods.gagavatar.geometry import direction_code, lifting_plane, transform_of
 from headsplat.methods.gagavatar.losses import (
     alexnet_features,

@@ -11,7 +11,7 @@ from headsplat.track import solver
 from headsplat.track.fit import fit_frames, landmark_errors
 from headsplat.track.points import face_points
 from headsplat.track.priors import Priors, fitted
-from headsplat.track.solver import Anchor, Fit, Lines, Pose, Problem, project, solve
+from headsplat.track.solver import Fit, Lines, Pose, Problem, project, solve
 
 pytest.importorskip("cv2")
 
@@ -56,9 +56,7 @@ def test_gradient_is_that_of_the_cost() -> None:
         rng.uniform(150, 300, 12),
         0.7,
     )
-    turned = axis_angle_to_matrix(np.array([0.1, -0.05, 0.02])) @ pose.rotation
-    anchor = Anchor(turned, pose.translation + 0.01, pose.expression * 0.5)
-    problem = Problem(points, detections, CENTRE, 1000.0, Priors(), anchor, lines)
+    problem = Problem(points, detections, CENTRE, 1000.0, Priors(), lines)
     start = replace(truth, poses=(replace(pose, expression=pose.expression * 0.7 + 0.1),))
     units = solver._units(problem, start)
     views = solver._views(problem, start)
@@ -118,15 +116,3 @@ def test_never_worse_than_the_start() -> None:
         return solver._cost(problem, fit, solver._views(problem, fit), units)
 
     assert cost(solve(problem, truth, 3)) <= cost(truth) + 1e-9
-
-
-def test_anchor_holds_a_frame() -> None:
-    points, truth = face_points(), _person(7)
-    pose = truth.poses[0]
-    elsewhere = pose.translation + np.array([0.02, 0, 0])
-    loose = Problem(points, _detections(truth), CENTRE, 900.0, Priors())
-    tight = replace(loose, anchor=Anchor(pose.rotation, elsewhere, pose.expression, (1e9, 1e12, 1e9)))
-    free = solve(loose, truth, 10, shape=False, focal=False).poses[0]
-    held = solve(tight, truth, 10, shape=False, focal=False).poses[0]
-    assert np.abs(held.translation - elsewhere).max() < 1e-4
-    assert np.abs(free.translation - pose.translation).max() < 0.01

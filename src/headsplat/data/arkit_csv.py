@@ -18,9 +18,9 @@ import numpy as np
 
 from headsplat.errors import HeadsplatError
 from headsplat.files import writing
-from headsplat.gaussians import axis_angle_to_quat, quat_multiply, quat_to_axis_angle, quat_to_matrix
+from headsplat.gaussians import axis_angle_to_quat, quat_to_matrix
 from headsplat.head.arkit import ARKIT
-from headsplat.motion import Motion, head_turn, interpolate, split_head_turn
+from headsplat.motion import Motion, head_turn, interpolate, split_head_turn, turn_of_angles
 from headsplat.takes import JOINTS, eye_turns
 
 ANGLES = tuple(
@@ -190,16 +190,12 @@ def _times(cells: Sequence[str], name: str) -> tuple[np.ndarray, float]:
 
 
 def _rotation(turns: Mapping[str, np.ndarray], part: str) -> np.ndarray:
-    """(T, 3) rotation vectors: yaw about y, then pitch about the turned x, then roll about the turned z."""
-    yaw, pitch, roll = (turns[f"{part}{a}"] for a in ("Yaw", "Pitch", "Roll"))
-    zero = np.zeros_like(yaw)
-    about = [np.stack(v, 1) for v in ((zero, yaw, zero), (pitch, zero, zero), (zero, zero, roll))]
-    y, x, z = (axis_angle_to_quat(v) for v in about)
-    return quat_to_axis_angle(quat_multiply(quat_multiply(y, x), z))
+    """(T, 3) rotation vectors of the head or an eye."""
+    return turn_of_angles(np.stack([turns[f"{part}{angle}"] for angle in ("Yaw", "Pitch", "Roll")], 1))
 
 
 def _yaw_pitch_roll(vectors: np.ndarray) -> np.ndarray:
-    """(T, 3) yaw, pitch, roll of (T, 3) rotation vectors: the inverse of `_rotation`."""
+    """(T, 3) yaw, pitch, roll of (T, 3) rotation vectors: the inverse of `turn_of_angles`."""
     m = quat_to_matrix(axis_angle_to_quat(np.asarray(vectors, np.float64)))
     pitch = np.arcsin(np.clip(-m[:, 1, 2], -1, 1))
     return np.stack([np.arctan2(m[:, 0, 2], m[:, 2, 2]), pitch, np.arctan2(m[:, 1, 0], m[:, 1, 1])], 1)

@@ -1,4 +1,4 @@
-"""Normals and areas of triangle meshes."""
+"""Normals of triangle meshes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ def face_crosses(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """(F, 3) cross products of two edges: along the outward normal, twice the area long."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     return np.cross(b - a, c - a)
-
-
-def face_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(F,) areas in square metres."""
-    return 0.5 * np.linalg.norm(face_crosses(vertices, faces), axis=1)
 
 
 def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

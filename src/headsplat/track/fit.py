@@ -12,7 +12,7 @@ from headsplat.track import priors
 from headsplat.track.gaze import gaze_actions, measure_gaze
 from headsplat.track.points import FacePoints
 from headsplat.track.priors import Priors
-from headsplat.track.solver import Anchor, Fit, Pose, Problem, project, solve
+from headsplat.track.solver import Fit, Pose, Problem, project, solve
 
 _DEFAULT = Priors()
 
@@ -58,9 +58,7 @@ def fit_pose(
     centre: np.ndarray,
     start: Fit,
     *,
-    anchor: Anchor | None = None,
     iterations: int = 5,
-    belief: Priors = _DEFAULT,
 ) -> Fit:
     """Fit pose and expression in one frame of a known person, starting near the answer.
 
@@ -69,11 +67,9 @@ def fit_pose(
         landmarks: (478, 2) detected points, pixels.
         centre: (2,) principal point, pixels.
         start: identity, focal length and (one) pose to start from.
-        anchor: expectation from earlier frames.
         iterations: at most so many steps.
-        belief: prior weights.
     """
-    problem = Problem(points, landmarks[None], centre, start.focal, belief, anchor)
+    problem = Problem(points, landmarks[None], centre, start.focal, _DEFAULT)
     fit = solve(problem, start, iterations, shape=False, focal=False)
     return look(points, fit, landmarks[None], centre)
 

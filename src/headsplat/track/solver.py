@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from headsplat.gaussians import axis_angle_to_matrix, matrix_to_quat, quat_to_axis_angle
+from headsplat.gaussians import axis_angle_to_matrix
 from headsplat.track import landmarks as lm
 from headsplat.track import priors
 from headsplat.track.points import FacePoints
@@ -56,23 +56,6 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Anchor:
-    """Where a frame is expected to be from the frames before it.
-
-    Attributes:
-        rotation: (3, 3) head to camera.
-        translation: (3,) metres.
-        expression: (E,) weights.
-        weights: pull per squared radian, squared metre and squared expression weight.
-    """
-
-    rotation: np.ndarray
-    translation: np.ndarray
-    expression: np.ndarray
-    weights: tuple[float, float, float] = (1e4, 3e5, 60.0)
-
-
-@dataclass(frozen=True)
 class Lines:
     """More points of the head, in one frame, each of which should lie on a line in the picture.
 
@@ -101,7 +84,6 @@ class Problem:
         centre: (2,) principal point, pixels.
         focal_guess: pixels.
         belief: prior weights.
-        anchor: expectation for the (single) frame.
         lines: evidence about the outline of the (single) frame.
     """
 
@@ -110,7 +92,6 @@ class Problem:
     centre: np.ndarray
     focal_guess: float
     belief: Priors
-    anchor: Anchor | None = None
     lines: Lines | None = None
 
 
@@ -198,11 +179,6 @@ def _pairs() -> np.ndarray:
     return np.concatenate([lm.LID_PAIRS, lm.LIP_PAIRS])
 
 
-def _turn_between(rotation: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """(3,) rotation vector w with exp(w) reference = rotation."""
-    return quat_to_axis_angle(matrix_to_quat(rotation @ reference.T))
-
-
 def _cost(problem: Problem, fit: Fit, views: list[_View], units: np.ndarray) -> float:
     belief, names = problem.belief, problem.points.names
     weights, knee = priors.point_weights(), priors.ROBUST**2
@@ -220,12 +196,6 @@ def _cost(problem: Problem, fit: Fit, views: list[_View], units: np.ndarray) -> 
     if problem.lines is not None:
         _, away = _line_residuals(problem.lines, fit, problem.centre, units[0])
         total += (problem.lines.weight**2 * 2 * knee * (np.sqrt(1 + away**2 / knee) - 1)).sum()
-    if problem.anchor is not None:
-        anchor, pose = problem.anchor, fit.poses[0]
-        turn = _turn_between(pose.rotation, anchor.rotation)
-        total += anchor.weights[0] * (turn**2).sum()
-        total += anchor.weights[1] * ((pose.translation - anchor.translation) ** 2).sum()
-        total += anchor.weights[2] * ((pose.expression - anchor.expression) ** 2).sum()
     return float(total)
 
 
@@ -309,18 +279,6 @@ def _normal_equations(
         J = np.einsum("mip,mi->mp", jacobian, lines.normals) * (units[0] * weights)[:, None]
         matrix[: shared + own, : shared + own] += J.T @ J
         gradient[: shared + own] += J.T @ (away * weights)
-    if problem.anchor is not None:
-        anchor, pose = problem.anchor, fit.poses[0]
-        pull = np.repeat(anchor.weights, [3, 3, len(chosen)])
-        away = np.concatenate(
-            [
-                _turn_between(pose.rotation, anchor.rotation),
-                pose.translation - anchor.translation,
-                (pose.expression - anchor.expression)[chosen],
-            ]
-        )
-        matrix[np.arange(shared, len(matrix)), np.arange(shared, len(matrix))] += pull
-        gradient[shared:] += pull * away
     return matrix, gradient
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headsplat.errors import HeadsplatError
-from headsplat.gaussians import axis_angle_to_quat, quat_multiply, quat_to_axis_angle
-from headsplat.motion import split_head_turn
+from headsplat.motion import split_head_turn, turn_of_angles
 from headsplat.takes import eye_turns
 
 PORT = 11111
@@ -71,7 +70,8 @@ def parse_packet(data: bytes) -> LiveLinkFrame | None:
     if count != len(STREAM_NAMES) + _ANGLES or rate <= 0 or base <= 0 or not np.isfinite(values).all():
         return None
     weights = np.clip(values[: len(STREAM_NAMES)], 0, 1).astype(np.float64)
-    neck, head = split_head_turn(_head_turn(values[len(STREAM_NAMES) : len(STREAM_NAMES) + 3]))
+    angles = np.clip(values[len(STREAM_NAMES) : len(STREAM_NAMES) + 3], -np.pi, np.pi)
+    neck, head = split_head_turn(turn_of_angles(angles))
     left, right = eye_turns(STREAM_NAMES, weights[None])
     turns = {"neck": neck, "head": head, "left_eye": left[0], "right_eye": right[0]}
     return LiveLinkFrame(
@@ -88,13 +88,6 @@ def _text(data: bytes, at: int) -> tuple[str, int]:
     if not 0 <= length <= 256 or end > len(data):
         raise ValueError("a string runs out of the packet")
     return data[at + 4 : end].decode("utf-8", "replace"), end
-
-
-def _head_turn(angles: np.ndarray) -> np.ndarray:
-    """(3,) rotation vector of yaw about y, then pitch about the turned x, then roll about the turned z."""
-    yaw, pitch, roll = np.clip(angles.astype(np.float64), -np.pi, np.pi)
-    y, x, z = (axis_angle_to_quat(np.array(v)) for v in ((0, yaw, 0), (pitch, 0, 0), (0, 0, roll)))
-    return quat_to_axis_angle(quat_multiply(quat_multiply(y, x), z))
 
 
 async def listen(

@@ -107,11 +107,4 @@ def flame_with_eye(
     return FlameWithEye(head, faces.reshape(70), weights.reshape(70, 3).astype(np.float32))
 
 
-def rotations_of(pose: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """(..., 5, 3) joint rotations of the field's (..., 6) pose, root and jaw, and (..., 6) eyes, radians."""
-    pose, eyes = np.asarray(pose, np.float32), np.asarray(eyes, np.float32)
-    parts = [pose[..., :3], np.zeros_like(pose[..., :3]), pose[..., 3:], eyes[..., :3], eyes[..., 3:]]
-    return np.stack(parts, -2)
-
-
 _PARTS = ("flame_model", "lmk_embeddings")

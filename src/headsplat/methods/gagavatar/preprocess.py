@@ -8,9 +8,8 @@ from torch.nn import functional as F
 
 from headsplat.clip import Frame
 from headsplat.head.free import load_free_head
+from headsplat.methods.gagavatar.geometry import SIZE
 
-SIZE = 512
-"""Side of the release's pictures, pixels."""
 MARGIN = 1.65
 """Side of the square over the geometric mean of the sides of the head's box."""
 
