@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,6 @@ def sheet_tiles(
     *,
     size: int = 256,
     background: Color | None = (1.0, 1.0, 1.0),
-    progress: Callable[[Sequence[str]], Any] = iter,
 ) -> list[Tile]:
     """The avatar from the angles of `YAWS` and with the expressions of `EXPRESSIONS` that it has.
 
@@ -40,11 +39,10 @@ def sheet_tiles(
         avatar: with RGB features or a refiner.
         size: side of a tile, pixels.
         background: RGB 0..1 or None for transparent.
-        progress: wraps the list of labels, to show how far it is.
     """
     expressions = {k: v for k, v in EXPRESSIONS.items() if set(v) <= set(avatar.expressions)}
     tiles = []
-    for label in progress([*(f"{yaw}°" for yaw in YAWS), *expressions]):
+    for label in [*(f"{yaw}°" for yaw in YAWS), *expressions]:
         yaw, pose = 0.0, {}
         if label in expressions:
             turned = {j: r for j, r in _TURNED.items() if label == "turned" and j in avatar.joints}

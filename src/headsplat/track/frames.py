@@ -123,13 +123,12 @@ def _inside_film(alpha: np.ndarray) -> np.ndarray:
     return valid
 
 
-def best_views(dataset: Dataset, count: int, numbers: Sequence[int] | None = None) -> list[int]:
-    """The views of a recording that say most about the person, the best frontal one first.
+def best_views(dataset: Dataset, count: int) -> list[int]:
+    """Of the views to learn from, those that say most about the person, the best frontal one first.
 
     Args:
         dataset: with face points.
         count: at most so many; a smaller choice is the beginning of a larger one.
-        numbers: to choose from; default the views to learn from.
 
     Raises:
         HeadsplatError: no view can be trusted.
@@ -138,8 +137,7 @@ def best_views(dataset: Dataset, count: int, numbers: Sequence[int] | None = Non
     from headsplat.track.choose import LOOKS, calmness, choose_views, plainness, sharpness
     from headsplat.track.torso import head_angles
 
-    pool = list(dataset.train if numbers is None else numbers)
-    pool = [i for i in pool if dataset.views[i].trusted and dataset.views[i].landmarks is not None]
+    pool = [i for i in dataset.train if dataset.views[i].trusted and dataset.views[i].landmarks is not None]
     if not pool:
         raise HeadsplatError(f"{dataset.root} has no view that can be trusted; track the recording again.")
     chosen = np.unique(np.linspace(0, len(pool) - 1, min(3 * LOOKS, len(pool))).astype(int))

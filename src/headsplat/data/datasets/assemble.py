@@ -81,16 +81,16 @@ def picture_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def index_json(path: Path, list_name: str = "frames") -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def index_json(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A JSON file that lists frames, and its frames.
 
     Raises:
-        HeadsplatError: missing, damaged, or without a list of objects under that name.
+        HeadsplatError: missing, damaged, or without a list of objects called `frames`.
     """
     content = read_json(path)
-    frames = content.get(list_name)
+    frames = content.get("frames")
     if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
-        raise HeadsplatError(f"{path} has no list of {list_name}; it is not the index of a recording.")
+        raise HeadsplatError(f"{path} has no list of frames; it is not the index of a recording.")
     return content, frames
 
 

@@ -131,10 +131,10 @@ def target_of(frames: Sequence[Frame], background: float = 1.0) -> Target:
     )
 
 
-def pose_of(frames: Sequence[Frame], device: str = "cpu") -> Pose:
+def pose_of(frames: Sequence[Frame]) -> Pose:
     """The head parameters of tracked pictures."""
     parts = zip(*((f.expression, f.rotations, f.T_world_root) for f in frames), strict=True)
-    return Pose(*(torch.from_numpy(np.stack(part).astype(np.float32)).to(device) for part in parts))
+    return Pose(*(torch.from_numpy(np.stack(part).astype(np.float32)) for part in parts))
 
 
 def predict(model: Lam, rig: Rig, source: Source) -> Prediction:
