@@ -146,7 +146,7 @@ def hair_presence(
     for sign, covered, side_end in ((-1, hidden[0], right), (1, hidden[1], left)):
         own = np.sign(phi) == sign
         if covered:
-            curtain = smoothstep(abs(phi), np.radians(56), np.radians(72)) * own
+            curtain = smoothstep(abs(phi), np.radians(46), np.radians(58)) * own
             above_end = smoothstep(y, side_end - 0.012, side_end + 0.008)
             prior = np.maximum(prior, curtain * above_end * (y < 0.09))
         else:

@@ -298,7 +298,10 @@ def _front(
     edge = np.where((height < -0.15) | ((height < 0.05) & ~hairy[lift]), _bust_edge(view, means), 1.0)
     steep = np.hypot(slope_x, slope_y)[lift] * camera.K[0, 0] / z[lift]
     # Where hair turns away from the camera, strands on its volume look better than stretched pixels.
-    turned = smoothstep(steep, 1.2, 2.2) * hairy[lift] * (0.0 if hair.cropped else 1.0)
+    # Beside the cheek such pixels would hang before it as a dark comb.
+    at_cheek = cv2.dilate(field.on_head.astype(np.uint8), disk(3))[lift] * (height > 0) * (height < 0.75)
+    turned = np.where(at_cheek > 0, smoothstep(steep, 0.6, 1.3), 0.6 * smoothstep(steep, 1.2, 2.2))
+    turned = turned * hairy[lift] * (0.0 if hair.cropped else 1.0)
     count = int(lift.sum())
     return Loose(
         means=means,
@@ -306,7 +309,7 @@ def _front(
         t2=1.15 * larger * t2,
         thickness=np.full(count, 0.5),
         colours=colours[lift].astype(np.float64),
-        opacities=np.clip(alpha[lift], 0, 1) * 0.97 * (1 - 0.97 * torn[lift]) * (1 - 0.6 * turned) * edge,
+        opacities=np.clip(alpha[lift], 0, 1) * 0.97 * (1 - 0.97 * torn[lift]) * (1 - turned) * edge,
         weights=weights,
         seen=np.clip(alpha[lift], 0, 1),
         trust=1 - 0.85 * smoothstep(steep, 1.0, 2.0),
