@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,8 @@ Method = Literal["lift", "lam", "gagavatar"]
 Size = Literal["5k", "20k", "80k"]
 Source = str | os.PathLike[str] | np.ndarray | Frame
 """A photo, a clip or a recording: a path, a picture, or a frame that is tracked already."""
+Restyle = str | Callable[[np.ndarray], np.ndarray]
+"""The name of a style, or a function of the tracked crop, (H, W, 3) 0..1."""
 
 
 def reconstruct(
@@ -30,7 +32,7 @@ def reconstruct(
     views: int = 8,
     tolerant: bool = False,
     face: int | None = None,
-    restyle: str | Callable[[np.ndarray], np.ndarray] | None = None,
+    restyle: Restyle | None = None,
     weights: str | os.PathLike[str] | None = None,
     flame: str | os.PathLike[str] | None = None,
     flame_shape: str | os.PathLike[str] | None = None,
@@ -72,59 +74,12 @@ def reconstruct(
     start = perf_counter()
     match method:
         case "lift":
-            from headsplat.methods import lift
-
-            sizes = {"5k": lift.lift_5k, "20k": lift.lift_20k, "80k": lift.lift_80k}
-            if gaussians not in sizes:
-                raise HeadsplatError(f"There is no size {gaussians!r}; choose one of {', '.join(sizes)}.")
-            frames, left_out = track_all(
-                photo, views=views, face=face, tolerant=tolerant, progress=lambda done: tell(0.3 * done)
-            )
-            frames = [_restyled(frame, restyle) for frame in frames]
-            frame = frames[0]
-            avatar = lift.reconstruct(
-                frames, sizes[gaussians](refine), progress=lambda done: tell(0.3 + 0.7 * done)
-            )
-            if left_out:
-                avatar = replace(avatar, info={**avatar.info, "left_out": left_out})
+            options = {"views": views, "tolerant": tolerant, "face": face}
+            avatar, frame = _by_lift(photo, gaussians, refine, restyle, tell, **options)
         case "lam":
-            if weights is None:
-                raise HeadsplatError(
-                    "LAM needs a checkpoint; give --weights model.safetensors, or use --method lift."
-                )
-            if isinstance(photo, Sequence) and not isinstance(photo, str):
-                raise HeadsplatError("LAM makes an avatar of one photo; give one, or use --method lift.")
-            from headsplat.data.flame_folder import read_flame_shape
-            from headsplat.methods import lam
-            from headsplat.track import track_photo
-
-            head = None
-            if flame is not None:
-                from headsplat.head.flame import load_flame
-
-                head = load_flame(flame)
-            betas = None if flame_shape is None else read_flame_shape(flame_shape)
-            frame = photo if isinstance(photo, Frame) else track_photo(photo, face=face, size=1024)
-            frame = _restyled(frame, restyle)
-            tell(0.1)
-            avatar = lam.reconstruct(frame, weights, flame=head, betas=betas)
+            avatar, frame = _by_lam(photo, face, restyle, weights, flame, flame_shape, tell)
         case "gagavatar":
-            if weights is None:
-                raise HeadsplatError(
-                    "GAGAvatar needs a checkpoint; give --weights GAGAvatar.pt, or use --method lift."
-                )
-            if isinstance(photo, Sequence) and not isinstance(photo, str):
-                raise HeadsplatError(
-                    "GAGAvatar makes an avatar of one photo; give one, or use --method lift."
-                )
-            from headsplat.methods import gagavatar
-            from headsplat.track import track_photo
-
-            eyed = None if flame is None else gagavatar.load_flame_with_eye(flame)
-            frame = photo if isinstance(photo, Frame) else track_photo(photo, face=face)
-            frame = _restyled(frame, restyle)
-            tell(0.1)
-            avatar = gagavatar.reconstruct(frame, weights, flame=eyed)
+            avatar, frame = _by_gagavatar(photo, face, restyle, weights, flame, tell)
         case _:
             raise HeadsplatError(f"There is no method named {method!r}; there are lift, lam and gagavatar.")
     info = {
@@ -256,6 +211,90 @@ def track_all(
     return (frames if agree else share_identity(frames)), left_out
 
 
+def _by_lift(
+    photo: Source | Sequence[Source],
+    gaussians: Size,
+    steps: int,
+    restyle: Restyle | None,
+    tell: Callable[[float], None],
+    **options: Any,
+) -> tuple[Avatar, Frame]:
+    """The avatar and the main frame; see `reconstruct`, and `track_all` for the options."""
+    from headsplat.methods import lift
+
+    sizes = {"5k": lift.lift_5k, "20k": lift.lift_20k, "80k": lift.lift_80k}
+    if gaussians not in sizes:
+        raise HeadsplatError(f"There is no size {gaussians!r}; choose one of {', '.join(sizes)}.")
+    frames, left_out = track_all(photo, progress=lambda done: tell(0.3 * done), **options)
+    frames = [_restyled(frame, restyle) for frame in frames]
+    avatar = lift.reconstruct(frames, sizes[gaussians](steps), progress=lambda done: tell(0.3 + 0.7 * done))
+    if left_out:
+        avatar = replace(avatar, info={**avatar.info, "left_out": left_out})
+    return avatar, frames[0]
+
+
+def _by_lam(
+    photo: Source | Sequence[Source],
+    face: int | None,
+    restyle: Restyle | None,
+    weights: str | os.PathLike[str] | None,
+    flame: str | os.PathLike[str] | None,
+    flame_shape: str | os.PathLike[str] | None,
+    tell: Callable[[float], None],
+) -> tuple[Avatar, Frame]:
+    """The avatar and its frame; see `reconstruct`."""
+    if weights is None:
+        raise HeadsplatError(
+            "LAM needs a checkpoint; give --weights model.safetensors, or use --method lift."
+        )
+    one = _only_one(photo, "LAM")
+    from headsplat.data.flame_folder import read_flame_shape
+    from headsplat.head.flame import load_flame
+    from headsplat.methods import lam
+
+    head = None if flame is None else load_flame(flame)
+    betas = None if flame_shape is None else read_flame_shape(flame_shape)
+    frame = _tracked(one, face, restyle, 1024)
+    tell(0.1)
+    return lam.reconstruct(frame, weights, flame=head, betas=betas), frame
+
+
+def _by_gagavatar(
+    photo: Source | Sequence[Source],
+    face: int | None,
+    restyle: Restyle | None,
+    weights: str | os.PathLike[str] | None,
+    flame: str | os.PathLike[str] | None,
+    tell: Callable[[float], None],
+) -> tuple[Avatar, Frame]:
+    """The avatar and its frame; see `reconstruct`."""
+    if weights is None:
+        raise HeadsplatError(
+            "GAGAvatar needs a checkpoint; give --weights GAGAvatar.pt, or use --method lift."
+        )
+    one = _only_one(photo, "GAGAvatar")
+    from headsplat.methods import gagavatar
+
+    eyed = None if flame is None else gagavatar.load_flame_with_eye(flame)
+    frame = _tracked(one, face, restyle)
+    tell(0.1)
+    return gagavatar.reconstruct(frame, weights, flame=eyed), frame
+
+
+def _only_one(photo: Source | Sequence[Source], method: str) -> Source:
+    if isinstance(photo, Sequence) and not isinstance(photo, str):
+        raise HeadsplatError(f"{method} makes an avatar of one photo; give one, or use --method lift.")
+    return photo
+
+
+def _tracked(photo: Source, face: int | None, restyle: Restyle | None, size: int = 512) -> Frame:
+    """The photo's frame, `size` pixels large unless it is tracked already."""
+    from headsplat.track import track_photo
+
+    frame = photo if isinstance(photo, Frame) else track_photo(photo, face=face, size=size)
+    return _restyled(frame, restyle)
+
+
 def _kind(source: str | os.PathLike[str] | np.ndarray) -> Literal["photo", "clip", "recording"]:
     if isinstance(source, np.ndarray):
         return "photo"
@@ -278,7 +317,7 @@ def _frames_of_recording(folder: Path, views: int) -> list[Frame]:
     return frames_of(dataset, best_views(dataset, views))
 
 
-def _restyled(frame: Frame, style: str | Callable[[np.ndarray], np.ndarray] | None) -> Frame:
+def _restyled(frame: Frame, style: Restyle | None) -> Frame:
     if style is None:
         return frame
     if isinstance(style, str):
