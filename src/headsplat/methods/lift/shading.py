@@ -87,7 +87,7 @@ def learn_shading(view: View, segments: Segments) -> Shading:
 
 
 def _with_lids_shut(view: View) -> np.ndarray:
-    """(V, 3) the photo's pose but for closed eyes: open lids are folded away and face nowhere in particular."""
+    """(V, 3) the photo's pose but for closed eyes: open lids are folded away and face anywhere."""
     model, names = view.model, list(view.model.expression_names)
     head = view.skin[model.joint_names.index("head"), :3, :3]
     shut = [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]
