@@ -23,7 +23,7 @@ from headsplat.evaluate.predict import Method
 from headsplat.evaluate.protocols import build
 from headsplat.evaluate.recordings import read_recording
 from headsplat.evaluate.runner import evaluate, load_run
-from headsplat.evaluate.trial import set_up
+from headsplat.evaluate.stage import set_up
 from headsplat.evaluate.truth import draw, random_person
 from headsplat.head.free import load_free_head
 from synthetic import make_avatar

@@ -28,7 +28,7 @@ from headsplat.evaluate.predict import Method, Prediction, Predictor, prepare
 from headsplat.evaluate.protocols import build
 from headsplat.evaluate.report import markdown, write_report
 from headsplat.evaluate.runner import Run, evaluate, load_run, scores_only
-from headsplat.evaluate.trial import set_up
+from headsplat.evaluate.stage import set_up
 from headsplat.evaluate.truth import draw, random_person
 from synthetic import make_avatar
 

@@ -112,7 +112,7 @@ def test_the_tracked_head_is_brought_into_the_true_cameras(
     pytest.importorskip("mediapipe")
     from headsplat.evaluate.predict import head_points
     from headsplat.evaluate.protocols import build
-    from headsplat.evaluate.trial import set_up
+    from headsplat.evaluate.stage import set_up
 
     monkeypatch.setattr(truth, "YAWS", (30, 180))
     monkeypatch.setattr(truth, "EXPRESSIONS", {"jaw": {"jawOpen": 0.7}})

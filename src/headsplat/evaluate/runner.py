@@ -25,7 +25,8 @@ from headsplat.evaluate.predict import BASELINES, FILES, Made, Maker, Method
 from headsplat.files import writing
 
 if TYPE_CHECKING:
-    from headsplat.evaluate.trial import Answer, Stage
+    from headsplat.evaluate.stage import Stage
+    from headsplat.evaluate.trial import Answer
 
 _JUDGING = "headsplat.evaluate.trial"
 TILE = 256
