@@ -17,8 +17,8 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headsplat"
 # Each part may import only parts to its left. A new part has to be given its place here.
 ORDER = (
     "errors files tensor_file pickled camera gaussians head losses motion takes raster nets clip "
-    "networks avatar avatar_file playback bake contact_sheet data track drive shoot methods evaluate train "
-    "reconstruct export web doctor terminal cli __main__"
+    "networks avatar avatar_rounding avatar_file playback bake contact_sheet data track drive shoot methods "
+    "evaluate train reconstruct export web doctor terminal cli __main__"
 ).split()
 
 HEAVY = {

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import warnings
 from typing import Any
 
 import numpy as np
 
 from headsplat.avatar import Avatar, SparseOffsets
+from headsplat.avatar_rounding import (
+    NETWORK_NAME,
+    check_skin,
+    encode_network,
+    encode_table,
+    round_features,
+    round_means,
+    round_to_bytes,
+    round_to_half,
+    round_weights,
+    unit_quats,
+)
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import Gaussians
 from headsplat.networks import Network, known
@@ -37,7 +48,6 @@ _LAYOUT: dict[str, tuple[np.dtype, tuple[int | str, ...]]] = {
 }
 _MILLIMETRES = 1000.0
 _FAR = 1e6  # metres; nothing to look at lies farther away
-_NETWORK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
 def save_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
@@ -48,29 +58,29 @@ def save_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
             cannot be written.
     """
     g = avatar.gaussians.check("The avatar")
-    _check_skin(avatar)
+    check_skin(avatar)
     lo, hi = g.means.min(0).astype("<f4"), g.means.max(0).astype("<f4")
     tensors: dict[str, np.ndarray] = {
-        "means": _quantise_means(g.means, lo, hi),
+        "means": round_means(g.means, lo, hi),
         "means.bounds": np.stack([lo, hi]),
-        "quats": np.rint(_unit(g.quats) * 32767.0).astype("<i2"),
-        "scales": _half(np.maximum(g.scales * _MILLIMETRES, 2.0**-14), "scales"),
-        "opacities": _bytes(g.opacities),
-        "features": _quantise_features(g.features),
+        "quats": np.rint(unit_quats(g.quats) * 32767.0).astype("<i2"),
+        "scales": round_to_half(np.maximum(g.scales * _MILLIMETRES, 2.0**-14), "scales"),
+        "opacities": round_to_bytes(g.opacities),
+        "features": round_features(g.features),
         "skin.joints": avatar.skin_joints.astype(np.uint8),
-        "skin.weights": _quantise_weights(avatar.skin_weights),
-        "seen": _bytes(avatar.seen),
+        "skin.weights": round_weights(avatar.skin_weights),
+        "seen": round_to_bytes(avatar.seen),
         "joints.rest": avatar.joint_rest.astype("<f4"),
     }
-    tensors |= _encode_table("expression.means", avatar.expression_means, len(avatar), _MILLIMETRES)
+    tensors |= encode_table("expression.means", avatar.expression_means, len(avatar), _MILLIMETRES)
     if avatar.expression_frames is not None:
-        tensors |= _encode_table("expression.frames", avatar.expression_frames, len(avatar))
+        tensors |= encode_table("expression.frames", avatar.expression_frames, len(avatar))
     if avatar.expression_appearance is not None:
-        tensors |= _encode_table("expression.appearance", avatar.expression_appearance, len(avatar))
+        tensors |= encode_table("expression.appearance", avatar.expression_appearance, len(avatar))
     networks = {"deformer": avatar.deformer, "refiner": avatar.refiner}
     for role, network in networks.items():
         if network is not None:
-            tensors |= _encode_network(role, network)
+            tensors |= encode_network(role, network)
     view = {"target": [float(v) for v in avatar.view_target], "height": float(avatar.view_height)}
     metadata = {
         "format": FORMAT,
@@ -167,92 +177,6 @@ def _decode(tensors: dict[str, np.ndarray], metadata: dict[str, str], path: str)
     )
 
 
-# Rounding for the file. Each of these undoes its reader exactly, so that save(load(file)) repeats the bytes.
-
-
-def _quantise_means(means: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
-    extent = np.maximum(hi.astype(np.float64) - lo, np.finfo(np.float32).tiny)
-    return np.rint(np.clip((means - lo.astype(np.float64)) / extent, 0, 1) * 65535).astype("<u2")
-
-
-def _unit(quats: np.ndarray) -> np.ndarray:
-    """Normalise rows that need it; rounded unit quaternions stay as they are."""
-    norm = np.linalg.norm(quats.astype(np.float64), axis=1, keepdims=True)
-    if (norm < 1e-6).any():
-        raise HeadsplatError("The avatar has a quaternion of length zero; it is damaged.")
-    return quats / np.where(np.abs(norm - 1) > 1e-3, norm, 1.0)
-
-
-def _half(values: np.ndarray, name: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        half = values.astype("<f2")
-    if not np.isfinite(half).all():
-        raise HeadsplatError(f"The avatar has {name} too large for its file, or not finite; it is damaged.")
-    return half
-
-
-def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(values, 0, 1) * 255.0).astype(np.uint8)
-
-
-def _quantise_features(features: np.ndarray) -> np.ndarray:
-    half = _half(features, "features")
-    if features.shape[1] == 3 and half.min() >= 0 and half.max() <= 1:
-        return _bytes(features)
-    return half
-
-
-def _check_skin(avatar: Avatar) -> None:
-    """Refuse what the file cannot say: more than 255 joints, joints that are none, rows without weight."""
-    joints, weights, count = avatar.skin_joints, avatar.skin_weights, len(avatar)
-    fits = joints.shape == weights.shape == (count, 4) and 0 < len(avatar.joints) <= 255
-    if not fits or not 0 <= joints.min() <= joints.max() < len(avatar.joints):
-        raise HeadsplatError("The avatar's skin does not fit its Gaussians and joints; it is damaged.")
-    if not np.isfinite(weights).all() or weights.min() < 0 or not (weights.sum(1) > 0).all():
-        raise HeadsplatError(
-            "The avatar has skin weights that are negative, zero or not finite; it is damaged."
-        )
-
-
-def _quantise_weights(weights: np.ndarray) -> np.ndarray:
-    """(N, 4) uint8 rows that sum to 255 exactly: round down, then give the rest to the largest remainders."""
-    exact = weights / weights.sum(1, keepdims=True, dtype=np.float64) * 255
-    # The margin keeps weights that were read from a file (n / 255 in float32) from falling to n - 1.
-    floor = np.floor(exact + 1e-3)
-    missing = (255 - floor.sum(1)).astype(int)
-    rank = np.argsort(np.argsort(floor - exact, axis=1, kind="stable"), axis=1, kind="stable")
-    return (floor + (rank < missing[:, None])).astype(np.uint8)
-
-
-def _encode_table(name: str, table: SparseOffsets, count: int, unit: float = 1.0) -> dict[str, np.ndarray]:
-    expressions = len(table.starts) - 1
-    mask = np.zeros((expressions, count), bool)
-    mask[np.repeat(np.arange(expressions), np.diff(table.starts)), table.index] = True
-    if not np.array_equal(np.nonzero(mask)[1], table.index):
-        raise ValueError(f"{name}: the Gaussians of an expression must ascend and not repeat")
-    values = table.values.astype(np.float32) * np.float32(unit)
-    packed = np.packbits(mask, axis=1, bitorder="little")
-    return {f"{name}.mask": packed, f"{name}.values": _half(values, "expression changes")}
-
-
-def _encode_network(role: str, network: Network) -> dict[str, np.ndarray]:
-    out = {}
-    for name, tensor in network.tensors.items():
-        if tensor.dtype not in (np.float16, np.float32) or not _NETWORK_NAME.fullmatch(name):
-            raise ValueError(
-                f"{role}: {name} is {tensor.dtype}, or has a name that the format does not allow"
-            )
-        if not np.isfinite(tensor).all():
-            raise HeadsplatError(
-                f"The avatar's {role} has numbers that are not finite in {name}; it is damaged."
-            )
-        out[f"{role}.{name}"] = tensor
-    return out
-
-
-# Reading, with every check.
-
-
 def _decode_network(
     role: str, tensors: dict[str, np.ndarray], metadata: dict[str, str], path: str
 ) -> Network | None:
@@ -272,7 +196,7 @@ def _decode_network(
         )
         return None
     for name, tensor in own.items():
-        if tensor.dtype not in (np.float16, np.float32) or not _NETWORK_NAME.fullmatch(name):
+        if tensor.dtype not in (np.float16, np.float32) or not NETWORK_NAME.fullmatch(name):
             raise _Damaged(f"{role}.{name} is not a float tensor with a plain name")
     return Network(kind, config, own)
 

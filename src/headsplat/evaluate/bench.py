@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -100,9 +99,13 @@ def run(
 
             rows = bench_animate.animate(sizes[-1], pixels, given, seconds)
         case "create":
-            rows = create(photo)
+            from headsplat.evaluate import bench_jobs
+
+            rows = bench_jobs.create(photo)
         case "memory":
-            rows = memory(sizes[-1])
+            from headsplat.evaluate import bench_jobs
+
+            rows = bench_jobs.memory(sizes[-1])
         case "cuda":
             from headsplat.evaluate import bench_cuda
 
@@ -265,84 +268,6 @@ def _torch_tasks(cloud: Gaussians, views: list[Any], grad: np.ndarray) -> tuple[
         torch.autograd.grad((image * weight).sum(), arrays)
 
     return forward, both
-
-
-def create(photo: Path | None = None, repeats: int = 3) -> list[Row]:
-    """A photo into a `lift` avatar of each size, models loaded: tracking and reconstruction in one figure."""
-    try:
-        from headsplat.data.image import read_image
-        from headsplat.methods import lift
-        from headsplat.track import track_photo
-
-        if photo is None:
-            from skimage.data import astronaut
-
-            image = astronaut().astype(np.float32) / 255
-        else:
-            image = read_image(photo)
-    except ImportError as error:
-        raise HeadsplatError(
-            f"`create` needs more packages ({error.name}); pip install 'headsplat[create]'."
-        ) from None
-    rows = []
-    track_photo(image)
-    for config in (lift.lift_5k(), lift.lift_20k(), lift.lift_80k()):
-        times, count = [], 0
-        for _ in range(repeats):
-            start = time.perf_counter()
-            count = len(lift.reconstruct(track_photo(image), config))
-            times.append((time.perf_counter() - start) * 1e3)
-        rows += rows_of(
-            {"lift": np.array(times)},
-            None,
-            {},
-            bench="create",
-            scene="photo" if photo else "astronaut",
-            gaussians=count,
-            channels=3,
-            size=512,
-            pass_="forward",
-        )
-    return rows
-
-
-MEMORY_JOBS = {
-    "import headsplat": "import headsplat",
-    "animate and draw": (
-        "from headsplat.evaluate import bench_scenes as s; from headsplat.raster.rig import RigRenderer\n"
-        "a = s.rig({count}); r = RigRenderer(a)\n"
-        "for p, v in zip(s.poses(a, 12), s.cameras()): r.render(*p, v)"
-    ),
-    "draw with gradients": (
-        "import numpy as np; from headsplat.raster import cpu\n"
-        "from headsplat.evaluate import bench_scenes as s\n"
-        "c = s.cloud({count}); g = np.ones((512, 512, 3), np.float32)\n"
-        "for v in s.cameras(): cpu.backward(cpu.forward(c, v), g)"
-    ),
-}
-
-
-def memory(count: int = scenes.LAM_80K) -> list[Row]:
-    """Peak resident memory of fresh processes at the usual jobs (`peak_mb`), and how long they took."""
-    rows = []
-    for name, code in MEMORY_JOBS.items():
-        script = code.format(count=count) + "\nfrom headsplat.evaluate import peak; print(peak.megabytes())"
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        elapsed = (time.perf_counter() - start) * 1e3
-        rows += rows_of(
-            {name: np.array([elapsed])},
-            None,
-            {},
-            extra={name: {"peak_mb": round(float(done.stdout.split()[-1]), 1)}},
-            bench="memory",
-            scene="ellipsoid",
-            gaussians=count if "count" in code else 0,
-            channels=3,
-            size=512,
-            pass_="forward+backward" if "gradients" in name else "forward",
-        )
-    return rows
 
 
 def show(rows: Sequence[Row]) -> None:
