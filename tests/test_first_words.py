@@ -33,7 +33,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 
 
 def process(*words: str, code: str = "pass", **options: object) -> subprocess.CompletedProcess[bytes]:
-    call = f"import sys; from headsplat.cli import main; {code}; main(sys.argv[1:])"
+    call = f"import sys; from headsplat.cli import main\n{code}\nmain(sys.argv[1:])"
     return subprocess.run([sys.executable, "-c", call, *words], check=False, **options)  # type: ignore[call-overload]
 
 
@@ -122,6 +122,23 @@ def test_names_that_the_terminal_cannot_show(here: Path, name: str) -> None:
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout.decode(coding))["avatar"] == name
         assert process("info", name, capture_output=True, env=environment).returncode == 0
+
+
+def test_only_our_own_words_reach_the_terminal(here: Path) -> None:
+    """MediaPipe talks to standard error below Python, at moments of its own choosing."""
+    code = (
+        "import os, headsplat.doctor as d; from headsplat.errors import HeadsplatError\n"
+        "def talk(): os.write(2, b'W0000 chatter'); raise HeadsplatError('Ours.')\n"
+        "d.examine = talk\n"
+    )
+    done = process("doctor", code=code, capture_output=True)
+    assert (done.returncode, done.stderr) == (2, b"headsplat: Ours.\n")
+
+
+def test_a_crash_below_python_is_still_seen(here: Path) -> None:
+    code = "import faulthandler, headsplat.doctor as d; d.examine = faulthandler._sigabrt"
+    done = process("doctor", code=code, capture_output=True)
+    assert done.returncode < 0 and b"Abort" in done.stderr
 
 
 def test_a_place_that_refuses_is_named_in_one_sentence(here: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -75,9 +76,35 @@ def mute() -> None:
         pass
 
 
+def hush() -> None:
+    """Keep what compiled libraries write to standard error off the terminal; Python's own words stay.
+
+    MediaPipe's models load in threads of their own and talk long after they were asked for; only a crash is
+    let through. Does nothing where standard error is no file of this process, as in notebooks and tests.
+    """
+    try:
+        if sys.stderr.fileno() != 2:
+            return
+        ours = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        sys.stderr.flush()
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+    except (AttributeError, OSError, ValueError):
+        return
+    coding = sys.stderr.encoding
+    sys.stderr = os.fdopen(ours, "w", buffering=1, encoding=coding, errors="backslashreplace")
+    faulthandler.enable(sys.stderr)
+
+
 def say(text: str) -> None:
     """Print a line on the way to the result."""
     print(text, file=sys.stderr, flush=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 frame, 2 frames."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def fail(sentence: str) -> NoReturn:

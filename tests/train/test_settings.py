@@ -43,6 +43,7 @@ def test_every_kind_of_field() -> None:
     [
         ("count", "write it like name=value"),
         ("colour=1", "there are count, rate"),
+        ("cuont=1", "did you mean count"),
         ("count=x", "it is int"),
         ("on=maybe", "true or false"),
         ("mode=c", "one of a, b"),

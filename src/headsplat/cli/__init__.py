@@ -17,7 +17,7 @@ from headsplat.cli import make, show, data, train, judge
 from headsplat.cli.app import app
 from headsplat.cli.words import understand
 from headsplat.errors import HeadsplatError
-from headsplat.terminal import fail, mute
+from headsplat.terminal import fail, hush, mute
 
 __all__ = ["app", "data", "judge", "main", "make", "show", "train"]
 
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: the words after `headsplat`; default those of this process.
     """
     _unwind_when_told_to_stop()
+    hush()
     try:
         app.cli(
             args=understand(sys.argv[1:] if arguments is None else arguments),

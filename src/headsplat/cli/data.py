@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from headsplat.cli.app import Output, verb
 from headsplat.errors import HeadsplatError
-from headsplat.terminal import Status, finish
+from headsplat.terminal import Status, counted, finish
 
 if TYPE_CHECKING:
     from headsplat.avatar import Avatar
@@ -64,7 +64,7 @@ def track(
         "seconds": round(done.seconds, 2),
     }
     lines = [
-        f"{output}: {done.frames} frames, landmarks off by {done.landmark_error:.2f} % of the distance of "
+        f"{output}: {counted(done.frames, 'frame')}, landmarks off by {done.landmark_error:.2f} % of the distance of "
         f"the outer eye corners, jitter {done.jitter:.2f} %, in {done.seconds:.1f} s"
     ]
     if done.differences is not None:
@@ -78,7 +78,7 @@ def track(
         spans = ", ".join(f"{number}: frames {a} to {b - 1}" for number, (a, b) in enumerate(done.shots, 1))
         lines.append(f"  the film is cut; this is shot {done.shot}, --shot chooses another ({spans})")
     if unsure:
-        lines.append(f"  {unsure} frames cannot be trusted; they are marked and will not be learned from")
+        lines.append(f"  {counted(unsure, 'frame')} cannot be trusted: marked, and not learned from")
     finish(facts, "\n".join(lines), json)
 
 

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from headsplat.cli.app import Output, expect_suffix, read_motion, verb
 from headsplat.errors import HeadsplatError
-from headsplat.terminal import finish, progress, say
+from headsplat.terminal import counted, finish, progress, say
 
 
 @verb
@@ -49,7 +49,7 @@ def animate(
         choose_sound(audio, motion, output),
     )
     facts = drive(avatar, output, look, read, orbit=orbit, fps=fps, progress=progress, warn=say, sound=sound)
-    frames = f"{facts['frames']} frame{'' if facts['frames'] == 1 else 's'} at {facts['fps']:.4g} per second"
+    frames = f"{counted(facts['frames'], 'frame')} at {facts['fps']:.4g} per second"
     heard = "" if sound is None else f", with the sound of {sound.path}"
     text = f"{output}: {frames}{heard}, drawn in {facts['seconds']} s"
     finish(facts, text, json)

@@ -84,9 +84,10 @@ def follow_film(
     start, end = shots[number]
     present = present[start:end]
     if present.mean() < _MIN_SHARE:
+        missing = f"in {100 * (1 - present.mean()):.0f} % of its frames" if present.any() else "at all"
         raise HeadsplatError(
-            f"{footage.path.name} shows no face that can be tracked in {100 * (1 - present.mean()):.0f} % of "
-            "its frames; use a video of one person facing the camera."
+            f"{footage.path.name} shows no face that can be tracked {missing}; use a video of one person "
+            "facing the camera."
         )
     filled = fill_gaps(points[start:end], present)
     present = present & ~glitches(filled, present)

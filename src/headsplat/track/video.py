@@ -78,9 +78,10 @@ def track_parameters(
     found = list(follow_face(_counted(video, video.frames, report), face))
     present = np.array([points is not None for points in found])
     if not present.any() or present.mean() < _MIN_SHARE:
+        missing = f"in {100 * (1 - present.mean()):.0f} % of its frames" if present.any() else "at all"
         raise HeadsplatError(
-            f"{video.path.name} shows no face that can be tracked in {100 * (1 - present.mean()):.0f} % of "
-            "its frames; use a video of one person facing the camera."
+            f"{video.path.name} shows no face that can be tracked {missing}; use a video of one person "
+            "facing the camera."
         )
     landmarks = np.array([np.zeros((lm.COUNT, 2)) if points is None else points for points in found])
     landmarks = fill_gaps(landmarks, present)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import types
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -33,7 +34,9 @@ def override(config: Config, changes: Sequence[str]) -> Config:
 def _replaced(config: Any, path: list[str], text: str, name: str) -> Any:
     known = [f.name for f in fields(config)]
     if path[0] not in known:
-        raise HeadsplatError(f"There is no setting {name!r}; there are {', '.join(known)}.")
+        close = difflib.get_close_matches(path[0], known, 3)
+        there = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
+        raise HeadsplatError(f"There is no setting {name!r}; {there}")
     if len(path) > 1:
         inner = getattr(config, path[0])
         if not is_dataclass(inner):
