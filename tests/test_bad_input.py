@@ -209,6 +209,9 @@ CASES = {
     "device as a place": ("render a.avatar -o /dev/null --size 32", ".png"),
     "export of no kind": ("export a.avatar o.doc", ".ply"),
     "create to the wrong name": ("create file.txt -o o.png", ".avatar"),
+    "method that is none": ("evaluate stills --data . --method copy lifft", "'lifft'"),
+    "benchmark of nothing": ("bench raster --sizes 0", "--sizes"),
+    "benchmark of no time": ("bench raster --seconds 0", "--seconds"),
     "negative refinement": ("create file.txt -o o.avatar --refine -1", "refine"),
 }
 
@@ -239,10 +242,7 @@ def test_a_full_disk_leaves_nothing(here: Path, words: str) -> None:
 
 
 def test_a_missing_package_is_named(here: Path) -> None:
-    code = (
-        "import sys; sys.modules['mediapipe'] = None;"
-        "from headsplat.cli import main; main(sys.argv[1:])"
-    )
+    code = "import sys; sys.modules['mediapipe'] = None;from headsplat.cli import main; main(sys.argv[1:])"
     astronaut().save("photo.png")
     command = [sys.executable, "-c", code, "create", "photo.png", "-o", "o.avatar"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -48,7 +48,7 @@ def test_every_kind_of_field() -> None:
         ("on=maybe", "true or false"),
         ("mode=c", "one of a, b"),
         ("net=1", "Net"),
-        ("net.depth=1", "there are width"),
+        ("net.depth=1", "did you mean width"),
         ("count.x=1", "has no parts"),
         ("count=-1", "count is negative"),
     ],

@@ -64,8 +64,8 @@ def track(
         "seconds": round(done.seconds, 2),
     }
     lines = [
-        f"{output}: {counted(done.frames, 'frame')}, landmarks off by {done.landmark_error:.2f} % of the distance of "
-        f"the outer eye corners, jitter {done.jitter:.2f} %, in {done.seconds:.1f} s"
+        f"{output}: {counted(done.frames, 'frame')}, landmarks off by {done.landmark_error:.2f} % of the "
+        f"distance of the outer eye corners, jitter {done.jitter:.2f} %, in {done.seconds:.1f} s"
     ]
     if done.differences is not None:
         before, after = done.differences

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from tyro.conf import Positional, arg
 
@@ -35,6 +35,10 @@ def bench(
         seconds: about how long each comparison runs.
         json: print all rows as one JSON list in the last line.
     """
+    if any(not 1 <= size <= 10_000_000 for size in sizes or ()):
+        raise HeadsplatError("--sizes are numbers of Gaussians; give 1 to 10000000 each.")
+    if not 0 < seconds <= 3600:
+        raise HeadsplatError(f"--seconds is {seconds:g}; give more than 0 and at most 3600.")
     from headsplat.evaluate import bench as benches
 
     given = {"avatar": avatar, "photo": photo, "presets": preset, "seconds": seconds}
@@ -93,6 +97,7 @@ def evaluate(
             )
         finish({"people": [str(p) for p in folders]}, f"{output}: {len(folders)} painted heads", json)
         return
+    _know(method)
     if data is None:
         raise HeadsplatError(f"Give the folder for `{what}` with --data; see docs/benchmark.md.")
     with Status("Evaluating") as status:
@@ -111,6 +116,20 @@ def evaluate(
             progress=lambda done, total: status(f"Evaluated {done} of {total} cases", done / max(total, 1)),
         )
     finish(command.as_json(run), text, json)
+
+
+def _know(methods: tuple[str, ...]) -> None:
+    """Refuse a method that nobody knows before anything is tracked for it; made avatars may have any name."""
+    from headsplat.evaluate.predict import BASELINES
+    from headsplat.reconstruct import Method
+
+    known = [*BASELINES, *get_args(Method)]
+    for name, _, options in (method.partition(":") for method in methods):
+        if name not in known and "file=" not in options:
+            raise HeadsplatError(
+                f"There is no method {name!r}; there are {', '.join(known)}, and NAME:file=A.avatar for "
+                "avatars that are made already."
+            )
 
 
 @verb
