@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from browsers import browsers
 from headsplat.export.mesh_glb import export_mesh_glb
 from headsplat.head.arkit import ARKIT
 from headsplat.head.free import load_free_head
 from synthetic import make_avatar
 
-FLAGS = ["--no-sandbox", "--disable-quic", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
 <script type="importmap">{"imports": {"three": "./three/build/three.module.js"}}</script>
 <script type="module">
@@ -54,8 +53,6 @@ window.test = {
 @pytest.fixture(scope="module")
 def page(node_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A page with the exported head loaded by three.js, as `window.test`."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     folder = tmp_path_factory.mktemp("three")
     (folder / "three").symlink_to(node_tools / "node_modules" / "three")
     (folder / "index.html").write_text(PAGE)
@@ -65,13 +62,8 @@ def page(node_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     handler.log_message = lambda *args: None  # type: ignore[attr-defined]
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with api.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=path, args=FLAGS)
-        except Exception as error:
-            if path is not None:
-                raise
-            pytest.skip(f"no Chromium: install the chromium package ({error})")
+    with browsers() as start:
+        browser = start()
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
         page.wait_for_function("window.test")

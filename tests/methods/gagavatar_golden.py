@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 from functools import lru_cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from golden_recipe import FOLDER, recipe
 
 from headsplat.camera import Camera
 from headsplat.methods.gagavatar.flame import FlameWithEye, flame_with_eye
 from headsplat.methods.gagavatar.geometry import camera_of
 
-FOLDER = Path(os.environ.get("HEADSPLAT_GOLDEN", Path(__file__).parent.parent / "golden"))
 INDEX: dict[str, Any] = json.loads((FOLDER / "gagavatar" / "index.json").read_text())
 SEED = INDEX["seed"]
-
-
-@lru_cache
-def recipe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_recipe", FOLDER / "recipe.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @lru_cache

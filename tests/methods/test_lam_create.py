@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden_recipe import recipe
 from lam_cases import TINY, make_frame
 from safetensors.torch import load_file, save_file
 from skimage.data import astronaut
@@ -88,12 +88,7 @@ def test_seen_is_the_side_that_faces_the_camera() -> None:
 
 
 def flame_arrays() -> dict[str, np.ndarray]:
-    path = Path(__file__).parent.parent / "golden" / "recipe.py"
-    spec = importlib.util.spec_from_file_location("golden_recipe_for_create", path)
-    assert spec is not None and spec.loader is not None
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    return recipe.lam_head(7)
+    return recipe().lam_head(7)
 
 
 def write_on_flame(path: Path, *, with_head: bool) -> Path:

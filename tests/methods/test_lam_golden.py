@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from golden_recipe import FOLDER, recipe
 
 from headsplat.camera import Camera
 from headsplat.data.flame_folder import read_flame_folder
@@ -32,18 +30,8 @@ from headsplat.methods.lam.rig import Pose, Rig
 from headsplat.methods.lam.weights import build, load_lam
 from headsplat.nets.vit import VitConfig
 
-FOLDER = Path(os.environ.get("HEADSPLAT_GOLDEN", Path(__file__).parent.parent / "golden"))
 INDEX: dict[str, Any] = json.loads((FOLDER / "lam" / "index.json").read_text())
 SEED = INDEX["seed"]
-
-
-@lru_cache
-def recipe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_recipe", FOLDER / "recipe.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def config_of(sizes: dict[str, int]) -> LamConfig:

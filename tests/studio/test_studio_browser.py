@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import threading
 import time
@@ -14,27 +13,16 @@ import numpy as np
 import pytest
 from studio_helpers import packet, running
 
+from browsers import browsers
 from headsplat.avatar_file import load_avatar, save_avatar
 from headsplat.data.image import write_image
 from synthetic import make_avatar
 
-FLAGS = [
-    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-]  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with api.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=path, args=FLAGS)
-        except Exception as error:
-            if path is not None:
-                raise
-            pytest.skip(f"no Chromium: install the chromium package ({error})")
+    with browsers() as start:
+        browser = start()
         yield browser
         browser.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,43 +13,17 @@ from typing import Any, ClassVar
 import pytest
 from synthetic_head import synthetic_head
 
+from browsers import browsers
 from headsplat.avatar import Avatar
 from headsplat.avatar_file import load_avatar, save_avatar
 
 WEB = Path(__file__).parents[2] / "src" / "headsplat" / "web"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--autoplay-policy=no-user-gesture-required",
-]
-
-
-def chromium_path() -> str | None:
-    """Where Debian's Chromium or Chrome is, if anywhere."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="session")
 def launch() -> Iterator[Callable[..., Any]]:
-    """Start a headless browser with extra flags: the system's Chromium, else Playwright's own, else skip."""
-    module = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = chromium_path()
-    with module.sync_playwright() as driver:
-
-        def start(*flags: str) -> Any:
-            try:
-                return driver.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
-            except module.Error as error:
-                if path is None:
-                    pytest.skip(f"no Chromium: install it, or run `playwright install chromium` ({error})")
-                raise
-
+    """Start a headless browser with extra flags."""
+    with browsers() as start:
         yield start
 
 
