@@ -9,7 +9,7 @@ import numpy as np
 from headsplat.avatar import Avatar
 from headsplat.camera import Camera
 from headsplat.evaluate import bench_scenes as scenes
-from headsplat.evaluate.bench import Row, Task, alternate, rows_of, torch_or_reason
+from headsplat.evaluate.bench_rows import Row, Task, alternate, rows_of, torch_or_reason
 from headsplat.playback import draw, portrait_camera
 from headsplat.raster import cpu
 from headsplat.raster.rig import RigRenderer

@@ -15,7 +15,7 @@ import torch
 from headsplat.avatar import Avatar
 from headsplat.errors import HeadsplatError
 from headsplat.evaluate import bench_scenes as scenes
-from headsplat.evaluate.bench import Row, Task, alternate, rows_of
+from headsplat.evaluate.bench_rows import Row, Task, alternate, rows_of
 from headsplat.evaluate.torch_baseline import Animation, arrays_of, view_of
 from headsplat.gaussians import Gaussians
 from headsplat.raster import GSPLAT, cuda, rasterize, reference

@@ -15,8 +15,8 @@ from headsplat.avatar import Avatar
 from headsplat.camera import Camera
 from headsplat.errors import HeadsplatError
 from headsplat.evaluate import bench_scenes as scenes
-from headsplat.evaluate.bench import Row, Task, alternate, rows_of
 from headsplat.evaluate.bench_cuda import until_done
+from headsplat.evaluate.bench_rows import Row, Task, alternate, rows_of
 from headsplat.head.free import load_free_head
 from headsplat.head.model import ShapedHead
 from headsplat.losses import perceptual

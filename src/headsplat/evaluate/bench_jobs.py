@@ -11,7 +11,7 @@ import numpy as np
 
 from headsplat.errors import HeadsplatError
 from headsplat.evaluate import bench_scenes as scenes
-from headsplat.evaluate.bench import Row, rows_of
+from headsplat.evaluate.bench_rows import Row, rows_of
 
 
 def create(photo: Path | None = None, repeats: int = 3) -> list[Row]:

@@ -16,7 +16,7 @@ import torch
 from headsplat.camera import Camera
 from headsplat.errors import HeadsplatError
 from headsplat.evaluate import peak
-from headsplat.evaluate.bench import Row, rows_of
+from headsplat.evaluate.bench_rows import Row, rows_of
 from headsplat.gaussians import Gaussians
 from headsplat.head.free import load_free_head
 from headsplat.losses import perceptual
