@@ -162,6 +162,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "other.json").write_text(json.dumps(other))
     (tmp_path / "bad.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(500))
     (tmp_path / "file.txt").touch()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "1.JPG").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -212,6 +214,11 @@ CASES = {
     "method that is none": ("evaluate stills --data . --method copy lifft", "'lifft'"),
     "benchmark of nothing": ("bench raster --sizes 0", "--sizes"),
     "benchmark of no time": ("bench raster --seconds 0", "--seconds"),
+    "folder of pictures": ("create pictures -o o.avatar", "folder of pictures"),
+    "place known before the film is tracked": (
+        "animate a.avatar --motion bad.mp4 --audio none -o file.txt/o.mp4",
+        "Cannot write",
+    ),
     "negative refinement": ("create file.txt -o o.avatar --refine -1", "refine"),
 }
 

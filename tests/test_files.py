@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headsplat.errors import HeadsplatError
-from headsplat.files import writing
+from headsplat.files import expect_writable, writing
 
 
 def test_the_file_appears_at_the_end_with_ordinary_permissions(tmp_path: Path) -> None:
@@ -42,6 +42,17 @@ def test_a_failure_keeps_what_was_there(tmp_path: Path, error: type[BaseExceptio
         temporary.write_text("half")
         raise error
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("place", ["file.txt/a.png", "file.txt/sub/a.png", ".", "/proc/a.png"])
+def test_impossible_places_are_known_before_work_is_done_for_them(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file.txt").touch()
+    if place.startswith("/proc") and os.access("/proc", os.W_OK):
+        pytest.skip("the administrator may write everywhere, it seems")
+    with pytest.raises(HeadsplatError, match=r"choose another place|name of a file"):
+        expect_writable(tmp_path / place)
+    expect_writable(tmp_path / "new" / "folder" / "a.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
 @pytest.mark.parametrize("place", ["file.txt/a.png", ".", "/dev/null", "/proc/a.png"])

@@ -11,6 +11,22 @@ from pathlib import Path
 from headsplat.errors import HeadsplatError
 
 
+def expect_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse at once a place that `writing` would refuse after long work; nothing is made there.
+
+    Raises:
+        HeadsplatError: it is a folder, or the folder it is to lie in cannot be written to.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise HeadsplatError(f"{target} is a folder; give the name of a file to write.")
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise HeadsplatError(
+            f"Cannot write {target} ({folder} takes no files); choose another place for the output."
+        )
+
+
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` on success, delete it on any failure.

@@ -21,6 +21,7 @@ Source = str | os.PathLike[str] | np.ndarray | Frame
 """A photo, a clip or a recording: a path, a picture, or a frame that is tracked already."""
 Restyle = str | Callable[[np.ndarray], np.ndarray]
 """The name of a style, or a function of the tracked crop, (H, W, 3) 0..1."""
+_PICTURES = (".jpg", ".jpeg", ".png", ".heic", ".webp")
 
 
 def reconstruct(
@@ -310,7 +311,13 @@ def _name_of(source: str | os.PathLike[str] | np.ndarray, number: int) -> str:
 
 
 def _frames_of_recording(folder: Path, views: int) -> list[Frame]:
-    from headsplat.data.datasets import read_dataset
+    from headsplat.data.datasets import layout_of, read_dataset
+
+    if layout_of(folder) is None and any(path.suffix.lower() in _PICTURES for path in folder.iterdir()):
+        raise HeadsplatError(
+            f"{folder} is a folder of pictures; name those of one person ({folder}/*.jpg), or track them as "
+            "a film with `headsplat track`."
+        )
     from headsplat.track.frames import best_views, frames_of
 
     dataset = read_dataset(folder)

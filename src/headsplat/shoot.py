@@ -17,6 +17,7 @@ from headsplat.contact_sheet import arrange, sheet_tiles, with_seen_legend
 from headsplat.data.image import write_image
 from headsplat.data.sound import Sound, find_sound
 from headsplat.errors import HeadsplatError
+from headsplat.files import expect_writable
 from headsplat.motion import Motion, resample, select
 from headsplat.playback import (
     Color,
@@ -141,6 +142,7 @@ def drive(
     check_pattern(output)
     if fps is not None and not 1 <= fps <= 240:
         raise HeadsplatError(f"--fps is {fps:g}; give 1 to 240.")
+    expect_writable(output)
     motion, lost = select(read(), avatar.expressions, avatar.joints)
     if lost:
         warn(f"The avatar has no {', '.join(lost)}; left out.")

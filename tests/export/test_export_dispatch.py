@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,3 +69,22 @@ def test_patterns_without_a_number_are_refused(pattern: str, avatar: Avatar, tmp
     with pytest.raises(HeadsplatError, match="does not number"):
         export_frames(avatar, tmp_path / pattern, take("hello"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sequence_appears_complete_or_not_at_all(
+    avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import headsplat.export as package
+
+    whole, written = package.export, []
+
+    def stopped(a: Avatar, path: Path, **pose: Any) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        whole(a, path, **pose)
+        written.append(path)
+
+    monkeypatch.setattr(package, "export", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        package.export_frames(avatar, tmp_path / "%03d.ply", take("hello"))
+    assert len(written) == 3 and not list(tmp_path.iterdir())

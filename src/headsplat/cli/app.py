@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import arg
 
 from headsplat.errors import HeadsplatError
+from headsplat.files import expect_writable
 from headsplat.terminal import Status
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def expect_suffix(path: Path, suffix: str) -> None:
-    """Refuse an output whose name does not end in `suffix`."""
+    """Refuse an output whose name does not end in `suffix`, or that cannot be written."""
     if path.suffix.lower() != suffix:
         raise HeadsplatError(f"{path} should end in {suffix}; rename the output.")
+    expect_writable(path)
 
 
 def read_motion(source: str) -> Motion:

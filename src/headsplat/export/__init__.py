@@ -104,9 +104,15 @@ def export_frames(
         raise HeadsplatError(f"{pattern.name!r} does not number still files; write it like %05d.ply.")
     motion, _ = select(motion.check(), avatar.expressions, avatar.joints)
     paths = []
-    for frame, pose in enumerate(motion.poses()):
-        paths.append(pattern.with_name(pattern.name % frame))
-        export(avatar, paths[-1], axes=axes, **pose)
+    try:
+        for frame, pose in enumerate(motion.poses()):
+            path = pattern.with_name(pattern.name % frame)
+            export(avatar, path, axes=axes, **pose)
+            paths.append(path)
+    except BaseException:  # a sequence appears complete or not at all
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
     return paths
 
 
