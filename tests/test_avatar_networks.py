@@ -48,7 +48,7 @@ def deformer(network: Network) -> networks.Deformer:
 def refiner(network: Network) -> networks.Refiner:
     MADE.append("refiner")
     mix = network.tensors["mix"].astype(np.float32)
-    return lambda image, alpha: image @ mix
+    return lambda image, alpha: np.concatenate([image @ mix, alpha[..., None]], -1)
 
 
 @pytest.fixture(autouse=True)

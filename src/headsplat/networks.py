@@ -74,7 +74,7 @@ def deform(
 
 
 def refine(network: Network, image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """The colours of a rendered feature image, by the avatar's refiner.
+    """The picture that the avatar's refiner makes of a rendered feature image.
 
     Args:
         network: the avatar's `refiner`.
@@ -82,7 +82,8 @@ def refine(network: Network, image: np.ndarray, alpha: np.ndarray) -> np.ndarray
         alpha: (H, W) coverage 0..1.
 
     Returns:
-        (H, W, 3) sRGB 0..1, straight: whoever draws lays it over a background with `alpha`.
+        (H, W, 4) sRGB 0..1, straight, and the coverage with which to lay them over a background: `alpha`, or
+        ones from networks whose pictures are whole.
 
     Raises:
         HeadsplatError: the network's tensors or settings are not what its kind needs.
@@ -99,7 +100,7 @@ def painter(network: Network, device: str) -> Callable[[Tensor, Tensor], Tensor]
 
     Returns:
         A function of (B, H, W, C) premultiplied features over zero and (B, H, W) coverage that gives
-        (B, H, W, 3) sRGB 0..1, straight. It neither keeps gradients nor waits for the device.
+        what `refine` does, (B, H, W, 4). It neither keeps gradients nor waits for the device.
 
     Raises:
         HeadsplatError: the network's tensors or settings are not what its kind needs.

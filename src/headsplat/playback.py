@@ -83,14 +83,14 @@ def shot(
 
 def _picture(render: Render, background: Color | None, refiner: Network | None = None) -> np.ndarray:
     """The image of a render; over no background, unmultiplied and with its alpha."""
-    alpha = render.alpha[..., None]
     if refiner is not None:
-        color = refine(refiner, render.image, render.alpha)
+        color, alpha = np.split(refine(refiner, render.image, render.alpha), [3], -1)
         if background is not None:
             return np.clip(color * alpha + np.array(background, np.float32) * (1 - alpha), 0, 1)
     elif background is not None:
         return np.clip(render.image, 0, 1)
     else:
+        alpha = render.alpha[..., None]
         color = render.image / np.maximum(alpha, 1e-6)
     return np.clip(np.concatenate([color, alpha], -1), 0, 1)
 

@@ -73,7 +73,7 @@ def test_avatars_with_networks_are_measured_as_they_are_played(monkeypatch, tmp_
         return lambda rest, weights, transforms, eye: calls.append("deform") or rest
 
     def refiner(network):
-        return lambda image, alpha: calls.append("refine") or image[..., :3]
+        return lambda image, alpha: calls.append("refine") or image[..., :4]
 
     home = SimpleNamespace(deformer=deformer, refiner=refiner)
     monkeypatch.setitem(sys.modules, "toy_networks", home)

@@ -31,6 +31,7 @@ MODEL = GagavatarConfig(
     renderer=StyleUNetConfig(channels=6, size=32, widths=(6, 6, 8, 8), style=10, mapping=2),
     channels=6,
     freeze_encoder=False,
+    matte=True,
 )
 SETTINGS = Settings(
     model=MODEL,

@@ -66,7 +66,7 @@ def test_the_avatar_draws_what_the_network_draws(learner: Learner, avatar: Avata
     vertices = 5 * subject.shaped.with_pose(weights).vertices
     with torch.no_grad():
         made = model.reconstruct(image, [seen_from])
-        features = model.draw(model.gaussians(made, torch.from_numpy(vertices)), seen_from)
+        features = model.draw(model.gaussians(made, torch.from_numpy(vertices)), seen_from).image
         fine = model.refine(features).numpy()
     camera = in_units(seen_from, 1 / 5)
     drawn = rasterize(avatar.animate(weights), camera, depth=False)
@@ -98,7 +98,7 @@ def test_it_is_saved_and_played(avatar: Avatar, tmp_path: Path) -> None:
 def test_a_damaged_renderer_is_refused(avatar: Avatar) -> None:
     assert avatar.refiner is not None
     good, features, alpha = avatar.refiner, np.zeros((8, 8, 6), np.float32), np.zeros((8, 8), np.float32)
-    assert refine(good, features, alpha).shape == (8, 8, 3)
+    assert refine(good, features, alpha).shape == (8, 8, 4)
     bad = [
         Network("gagavatar", {}, good.tensors),
         Network("gagavatar", {"renderer": {**good.config["renderer"], "size": 48}}, good.tensors),
@@ -117,9 +117,23 @@ def test_the_renderer_paints_tensors_as_it_paints_arrays(avatar: Avatar) -> None
     features, alpha = rng.random((2, 9, 13, 6), np.float32), rng.random((2, 9, 13), np.float32)
     alpha[0, 2:5] = 0
     painted = painter(avatar.refiner, "cpu")(torch.from_numpy(features), torch.from_numpy(alpha))
-    assert painted.shape == (2, 9, 13, 3) and torch.isfinite(painted).all()
+    assert painted.shape == (2, 9, 13, 4) and torch.isfinite(painted).all()
     for one, image, cover in zip(painted, features, alpha, strict=True):
         np.testing.assert_allclose(one.numpy(), refine(avatar.refiner, image, cover), atol=0.03)
+
+
+def test_pictures_without_a_learned_matte_keep_their_black(avatar: Avatar) -> None:
+    assert avatar.refiner is not None
+    rng = np.random.default_rng(0)
+    features, alpha = rng.random((32, 32, 6), np.float32), rng.random((32, 32), np.float32)
+    config = {**avatar.refiner.config, "matte": False}
+    whole = refine(Network("gagavatar", config, avatar.refiner.tensors), features, alpha)
+    assert (whole[..., 3] == 1).all()
+    covered = refine(avatar.refiner, features, alpha)
+    np.testing.assert_allclose(covered[..., 3], alpha, atol=1e-6)
+    np.testing.assert_allclose(
+        covered[..., :3] * covered[..., 3:], np.minimum(whole[..., :3], alpha[..., None]), atol=1e-3
+    )
 
 
 def test_a_network_of_another_role_paints_nothing(avatar: Avatar) -> None:

@@ -115,13 +115,24 @@ def test_every_parameter_gets_a_gradient(name: str, recording: Path) -> None:
         assert (parameter.grad is not None) == expected, key
 
 
+def test_the_mask_loss_teaches_coverage(recording: Path) -> None:
+    nothing = LossWeights(image=0, box=0, perceptual=0, lifting=0)
+    subject = learner(recording, replace(SETTINGS, loss=nothing))
+    errors = [subject.step(i)["mask"] for i in range(15)]
+    assert min(errors[-3:]) < 0.85 * errors[0]
+    released = replace(SETTINGS, model=replace(SETTINGS.model, matte=False))
+    assert "mask" not in learner(recording, released).step(0)
+
+
 def test_without_lifting_loss_nothing_pulls_the_points(recording: Path) -> None:
-    settings = replace(SETTINGS, loss=LossWeights(image=0, box=0, perceptual=0, lifting=0))
+    settings = replace(SETTINGS, loss=LossWeights(image=0, box=0, perceptual=0, lifting=0, mask=0))
     subject = learner(recording, settings)
     before = {k: v.clone() for k, v in subject.model.state_dict().items()}
     subject.step(0)
     assert all(torch.equal(before[k], v) for k, v in subject.model.state_dict().items())
-    subject = learner(recording, replace(settings, loss=LossWeights(image=0, box=0, perceptual=0, lifting=1)))
+    subject = learner(
+        recording, replace(settings, loss=LossWeights(image=0, box=0, perceptual=0, lifting=1, mask=0))
+    )
     first = subject.step(0)["lifting"]
     last = [subject.step(i)["lifting"] for i in range(1, 12)][-1]
     assert last < first

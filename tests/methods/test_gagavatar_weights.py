@@ -182,7 +182,7 @@ def test_save_then_load_gives_the_same_network(name: str, tmp_path: Path) -> Non
             made = network.reconstruct(images, [CAMERA, CAMERA])
             assert made.points.shape == (2, network.config.planes * 256, 3)
             cloud = network.gaussians(made, vertices, index=1)
-            pictures.append(network.refine(network.draw(cloud, CAMERA)))
+            pictures.append(network.refine(network.draw(cloud, CAMERA).image))
     assert pictures[0].shape == (16, 16, 3)
     torch.testing.assert_close(pictures[0], pictures[1])
 

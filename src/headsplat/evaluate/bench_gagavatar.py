@@ -146,7 +146,8 @@ def _training(
     def step(_: int) -> None:
         model.train()
         views = draw_views(model, model.reconstruct(image, [camera]), [target])
-        parts = loss_parts(views, picture[None], box[None], target.vertices[None], distance, settings.crop)
+        shown = (picture[None], box[None], target.vertices[None])
+        parts = loss_parts(views, *shown, distance, settings.crop, target.alpha[None])
         optimizer.zero_grad(set_to_none=True)
         total_loss(parts, settings.loss).backward()
         optimizer.step()

@@ -234,8 +234,8 @@ def draw_avatar(avatar: Avatar, pose: Frame) -> Prediction:
     moved = avatar.animate(weights, rotations, pose.T_world_root, pose.camera)
     if avatar.refiner is not None:
         drawn = rasterize(moved, pose.camera, depth=False)
-        color, alpha = refine(avatar.refiner, drawn.image, drawn.alpha), drawn.alpha[..., None]
-        return Prediction(np.clip(color * alpha + GREY * (1 - alpha), 0, 1), drawn.alpha)
+        color, alpha = np.split(refine(avatar.refiner, drawn.image, drawn.alpha), [3], -1)
+        return Prediction(np.clip(color * alpha + GREY * (1 - alpha), 0, 1), alpha[..., 0])
     drawn = rasterize(moved, pose.camera, background=GREY, depth=False)
     return Prediction(np.clip(drawn.image, 0, 1), drawn.alpha)
 

@@ -57,8 +57,8 @@ class FrameRenderer:
             height: pixels.
             batch: poses per call.
             background: (C,), or with `paint` (3,); default zeros.
-            paint: turns (B, H, W, C) features over nothing and (B, H, W) coverage into (B, H, W, 3) straight
-                colours; it must not wait for the GPU.
+            paint: turns (B, H, W, C) features over nothing and (B, H, W) coverage into (B, H, W, 4) straight
+                colours and their coverage; it must not wait for the GPU.
             rules: see `headsplat.raster.cuda.check_rules`.
             device: a CUDA device.
 
@@ -225,7 +225,8 @@ class FrameRenderer:
         images, cover = colors[:, 0], alphas[:, 0, ..., 0]
         if self._paint is not None:
             painted = self._paint(images, cover)
-            images = torch.lerp(self._color.expand_as(painted), painted, cover[..., None])
+            colors, cover = painted[..., :3], painted[..., 3]
+            images = torch.lerp(self._color.expand_as(colors), colors, cover[..., None])
         return images, cover, pairs
 
     def _record(self) -> None:

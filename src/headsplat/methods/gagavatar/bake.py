@@ -68,16 +68,16 @@ def bake(
     held = poses[:: max(2, len(poses) // HELD)][:HELD]
     chosen = {id(p) for p in held}
     learned = [p for p in poses if id(p) not in chosen][:POSES]
-    truth = {id(p): _truth(avatar, p) for p in [*held, *learned]}
+    # Pictures that hold over black alone are matched on black.
+    behind = GREY if avatar.refiner.config.get("matte") else 0.0
+    truth = {id(p): _truth(avatar, p, behind) for p in [*held, *learned]}
     tell(0.3)
     bound = bind(avatar, points)
-    best = distil(
-        bound, learned, truth, STEPS if steps is None else steps, lambda done: tell(0.3 + 0.6 * done)
-    )
-    plain, fitted = _score(bound, held, truth), _score(best, held, truth)
-    still = _score(_expressionless(best), held, truth)
+    count = STEPS if steps is None else steps
+    best = distil(bound, learned, truth, behind, count, lambda done: tell(0.3 + 0.6 * done))
+    plain, fitted, still = (_score(a, held, truth, behind) for a in (bound, best, _expressionless(best)))
     quiet = [(dict[str, float](), camera) for _, camera in held[:3]]
-    neutral = _score(best, quiet, {id(p): _truth(avatar, p) for p in quiet})
+    neutral = _score(best, quiet, {id(p): _truth(avatar, p, behind) for p in quiet}, behind)
     report = BakeReport(
         psnr=round(float(np.mean(fitted)), 2),
         worst_psnr=round(float(np.min(fitted)), 2),
@@ -155,6 +155,7 @@ def distil(
     avatar: Avatar,
     poses: list[Pose],
     truth: dict[int, np.ndarray],
+    behind: float,
     steps: int,
     tell: Callable[[float], None],
 ) -> Avatar:
@@ -163,7 +164,8 @@ def distil(
     Args:
         avatar: with RGB features.
         poses: expression weights by name, and the camera.
-        truth: (H, W, 3) over grey by the identity of the pose.
+        truth: (H, W, 3) by the identity of the pose.
+        behind: grey of their background, 0..1.
         steps: of Adam, one picture each.
         tell: told the share done.
     """
@@ -188,7 +190,7 @@ def distil(
             opacities.sigmoid(),
             colours.sigmoid(),
         )
-        drawn: Tensor = rasterize(cloud, pose[1], background=GREY, depth=False).image
+        drawn: Tensor = rasterize(cloud, pose[1], background=behind, depth=False).image
         optimizer.zero_grad(set_to_none=True)
         (drawn - torch.from_numpy(truth[id(pose)])).abs().mean().backward()
         optimizer.step()
@@ -224,17 +226,17 @@ def _poses(avatar: Avatar, motion: Motion | None) -> list[Pose]:
     return poses
 
 
-def _truth(avatar: Avatar, pose: Pose) -> np.ndarray:
-    return shot(avatar, pose[1], (GREY, GREY, GREY), expression=pose[0]).astype(np.float32)
+def _truth(avatar: Avatar, pose: Pose, behind: float) -> np.ndarray:
+    return shot(avatar, pose[1], (behind, behind, behind), expression=pose[0]).astype(np.float32)
 
 
-def _score(avatar: Avatar, poses: list[Pose], truth: dict[int, np.ndarray]) -> list[float]:
+def _score(avatar: Avatar, poses: list[Pose], truth: dict[int, np.ndarray], behind: float) -> list[float]:
     """Decibels of each picture where something shows."""
     scores = []
     for pose in poses:
-        drawn = rasterize(avatar.animate(pose[0]), pose[1], background=GREY, depth=False)
+        drawn = rasterize(avatar.animate(pose[0]), pose[1], background=behind, depth=False)
         wanted = truth[id(pose)]
-        inside = (np.abs(wanted - GREY).max(-1) > 0.02) | (drawn.alpha > 0.5)
+        inside = (np.abs(wanted - behind).max(-1) > 0.02) | (drawn.alpha > 0.5)
         error = ((np.clip(drawn.image, 0, 1) - wanted) ** 2).mean(-1)[inside].mean() if inside.any() else 0.0
         scores.append(float(-10 * np.log10(max(float(error), 1e-10))))
     return scores

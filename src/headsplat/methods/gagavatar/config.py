@@ -39,6 +39,8 @@ class GagavatarConfig:
             component over all vertices (as released: "vertices").
         renderer: the neural renderer, or None ("w/o neural renderer").
         freeze_encoder: leave the transformer as it was loaded.
+        matte: its Gaussians have learned to cover what the person covers, so that pictures can be laid over
+            anything. The released ones have not: their pictures hold over black alone.
         head: whose vertices the expression Gaussians ride on.
         units: network units per metre.
         reach: how far an offset may lift a point off its plane, units.
@@ -61,6 +63,7 @@ class GagavatarConfig:
     colour_axis: Literal["channels", "columns"] = "channels"
     expression_quats: Literal["unit", "vertices"] = "unit"
     freeze_encoder: bool = True
+    matte: bool = False
     head: Literal["flame", "free"] = "free"
     units: float = 5.0
     reach: float = 1.0
@@ -127,6 +130,7 @@ def ours(head: Literal["free", "flame"] = "free") -> GagavatarConfig:
         global_feature="class",
         colour_axis="channels",
         expression_quats="unit",
+        matte=True,
         head=head,
     )
 
@@ -147,6 +151,7 @@ def small() -> GagavatarConfig:
         ),
         channels=16,
         freeze_encoder=False,
+        matte=True,
     )
 
 

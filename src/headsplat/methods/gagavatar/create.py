@@ -147,7 +147,7 @@ def _refiner(model: Gagavatar) -> Network | None:
     config = {**asdict(model.config.renderer), "spare": False}
     return Network(
         "gagavatar",
-        {"renderer": {**config, "widths": list(config["widths"])}},
+        {"renderer": {**config, "widths": list(config["widths"])}, "matte": model.config.matte},
         {k: _numpy(v).astype(np.float16) for k, v in state.items()},
     )
 

@@ -209,11 +209,11 @@ class Learner:
         image, camera = subject.source(source)
         made = self.model.reconstruct(image, [camera])
         targets = [subject.target(n) for n in numbers]
-        wanted, boxes, vertices = (
-            torch.stack([getattr(t, name) for t in targets]) for name in ("image", "box", "vertices")
+        wanted, mattes, boxes, vertices = (
+            torch.stack([getattr(t, name) for t in targets]) for name in ("image", "alpha", "box", "vertices")
         )
         views = draw_views(self.model, made, targets)
-        return loss_parts(views, wanted, boxes, vertices, self.perceptual, self.settings.crop)
+        return loss_parts(views, wanted, boxes, vertices, self.perceptual, self.settings.crop, mattes)
 
 
 def trainable(data: Sequence[Path], settings: Settings, device: str) -> Learner:

@@ -20,7 +20,7 @@ from headsplat.methods.gagavatar.config import GagavatarConfig
 from headsplat.methods.gagavatar.encoder import Encoder
 from headsplat.methods.gagavatar.geometry import direction_code, lifting_plane
 from headsplat.nets.styleunet import StyleUNet
-from headsplat.raster import rasterize
+from headsplat.raster import Render, rasterize
 
 
 class Attributes(NamedTuple):
@@ -123,9 +123,9 @@ class Gagavatar(nn.Module):
         colours, opacities, scales, quats = both
         return Gaussians(torch.cat([vertices, made.points[index]]), quats, scales, opacities, colours)
 
-    def draw(self, gaussians: Gaussians, camera: Camera) -> Tensor:
-        """(H, W, C) features on nothing; the first three are the coarse picture."""
-        return rasterize(gaussians, camera, depth=False).image
+    def draw(self, gaussians: Gaussians, camera: Camera) -> Render:
+        """(H, W, C) features on nothing, the first three are the coarse picture; and (H, W) coverage."""
+        return rasterize(gaussians, camera, depth=False)
 
     def refine(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(H, W, C) features to the fine (S, S, 3) picture, 0..1; without a renderer, their colours."""

@@ -24,7 +24,7 @@ FAINTEST = 1e-3
 
 
 def refiner(network: Network) -> Refiner:
-    """The function from a feature image to colours, on the CPU.
+    """The function from a feature image to colours and coverage, on the CPU.
 
     Raises:
         HeadsplatError: settings or tensors that are not a neural renderer's.
@@ -39,13 +39,15 @@ def refiner(network: Network) -> Refiner:
 
 
 def painter(network: Network, device: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The same for tensors on a device: (B, H, W, C) and (B, H, W) to (B, H, W, 3).
+    """The same for tensors on a device: (B, H, W, C) and (B, H, W) to (B, H, W, 4).
+
+    Networks that have not learned the matte give their pictures as they are, on black that covers everything.
 
     Raises:
         HeadsplatError: settings or tensors that are not a neural renderer's.
     """
     net = _renderer(network).to(device)
-    kind = torch.device(device).type
+    kind, matte = torch.device(device).type, bool(network.config.get("matte", False))
     # Half the time, and 53 dB from full precision: nobody sees it. Other CPUs would only pretend.
     half = kind == "cuda" or "avx512_bf16" in _cpu_flags()
 
@@ -57,8 +59,10 @@ def painter(network: Network, device: str) -> Callable[[Tensor, Tensor], Tensor]
             fine = net(features).float()
         on_black = _resized(fine, tuple(images.shape[1:3])).movedim(1, -1)
         cover = alpha[..., None]
+        if not matte:
+            return torch.cat([on_black, torch.ones_like(cover)], -1)
         straight = torch.where(cover > FAINTEST, on_black / cover.clamp(min=FAINTEST), on_black)
-        return straight.clamp(0, 1)
+        return torch.cat([straight, cover], -1).clamp(0, 1)
 
     return paint
 

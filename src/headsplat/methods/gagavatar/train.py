@@ -27,12 +27,15 @@ class LossWeights:
         perceptual: perceptual distance of those crops, coarse plus fine.
         lifting: mean squared distance from the vertices to the nearest lifted points, network units; 0 is the
             ablation "w/o lifting loss".
+        mask: mean absolute difference of coverage and matte, where the network is to learn it
+            (`GagavatarConfig.matte`). The release has no such term: on black, dark hair needs no Gaussians.
     """
 
     image: float = 1.0
     box: float = 1.0
     perceptual: float = 0.01
     lifting: float = 10.0
+    mask: float = 1.0
 
 
 class Views(NamedTuple):
@@ -42,11 +45,13 @@ class Views(NamedTuple):
         coarse: (B, H, W, 3) the splatted colours, not clipped.
         fine: (B, H, W, 3) the neural renderer's pictures, or None.
         points: (B, M, 3) the lifted points, network units.
+        alpha: (B, H, W) coverage, for networks that learn it.
     """
 
     coarse: Tensor
     fine: Tensor | None
     points: Tensor
+    alpha: Tensor | None = None
 
 
 class Target(NamedTuple):
@@ -69,14 +74,13 @@ class Target(NamedTuple):
 
 def draw_views(model: Gagavatar, made: Reconstruction, targets: list[Target]) -> Views:
     """The first picture of a reconstruction as each of B targets wants it."""
-    coarse, fine = [], []
-    for target in targets:
-        features = model.draw(model.gaussians(made, target.vertices), target.camera)
-        coarse.append(features[..., :3])
-        if model.config.renderer is not None:
-            fine.append(model.refine(features))
+    drawn = [model.draw(model.gaussians(made, t.vertices), t.camera) for t in targets]
+    coarse = torch.stack([render.image[..., :3] for render in drawn])
+    painted = model.config.renderer is not None
+    fine = torch.stack([model.refine(render.image) for render in drawn]) if painted else None
     points = made.points[:1].expand(len(targets), -1, -1)
-    return Views(torch.stack(coarse), torch.stack(fine) if fine else None, points)
+    alpha = torch.stack([render.alpha for render in drawn]) if model.config.matte else None
+    return Views(coarse, fine, points, alpha)
 
 
 def loss_parts(
@@ -86,6 +90,7 @@ def loss_parts(
     vertices: Tensor,
     perceptual: Perceptual,
     size: int = CROP,
+    mattes: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The terms of the loss, not weighted, and `psnr` (dB, whole picture) for the log.
 
@@ -96,6 +101,7 @@ def loss_parts(
         vertices: (B, V, 3) of the targets' head models.
         perceptual: distance of pictures.
         size: to which the crops are resized, pixels.
+        mattes: (B, H, W) of the targets, 0..1, for views with coverage.
     """
     pictures = [views.coarse] if views.fine is None else [views.coarse, views.fine]
     boxes = enlarged_box(boxes)
@@ -103,7 +109,10 @@ def loss_parts(
     crops = [crop(picture, boxes, size) for picture in pictures]
     with torch.no_grad():
         error = l2(pictures[-1], target).mean()
-    return {
+    mask = {}
+    if views.alpha is not None and mattes is not None:
+        mask = {"mask": l1(views.alpha, mattes).mean()}
+    return mask | {
         "image": torch.stack([l1(picture, target).mean() for picture in pictures]).mean(),
         "box": torch.stack([l1(part, wanted).mean() for part in crops]).mean(),
         "perceptual": torch.stack([perceptual.distance(part, wanted).mean() for part in crops]).sum(),
