@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,18 @@ def expect_writable(path: str | os.PathLike[str]) -> None:
         raise HeadsplatError(
             f"Cannot write {target} ({folder} takes no files); choose another place for the output."
         )
+
+
+def check_pattern(path: str | os.PathLike[str]) -> Path:
+    """The path, if the % in its name (there need be none) numbers files.
+
+    Raises:
+        HeadsplatError: it does not.
+    """
+    path = Path(path)
+    if "%" in path.name and not re.fullmatch(r"[^%]*%0?\d{0,2}d[^%]*", path.name):
+        raise HeadsplatError(f"{path.name!r} does not number its files; write it like %05d{path.suffix}.")
+    return path
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from headsplat.contact_sheet import arrange, sheet_tiles, with_seen_legend
 from headsplat.data.image import write_image
 from headsplat.data.sound import Sound, find_sound
 from headsplat.errors import HeadsplatError
-from headsplat.files import expect_writable
+from headsplat.files import check_pattern, expect_writable
 from headsplat.motion import Motion, resample, select
 from headsplat.playback import (
     Color,
@@ -189,17 +188,6 @@ def choose_sound(audio: str, motion: str, output: Path) -> Sound | None:
 def is_film(output: Path) -> bool:
     """Whether the name stands for more than one picture: a video, or a pattern of numbered files."""
     return output.suffix.lower() in VIDEOS or "%" in output.name
-
-
-def check_pattern(output: Path) -> Path:
-    """The output, if the % in its name (there need be none) numbers files.
-
-    Raises:
-        HeadsplatError: it does not.
-    """
-    if "%" in output.name and not re.fullmatch(r"[^%]*%0?\d{0,2}d[^%]*", output.name):
-        raise HeadsplatError(f"{output.name!r} does not number its files; write it like %05d{output.suffix}.")
-    return output
 
 
 def _film(

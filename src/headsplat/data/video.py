@@ -16,7 +16,7 @@ import numpy as np
 from headsplat.data.image import to_uint8, write_image
 from headsplat.data.sound import Sound, SoundCopy
 from headsplat.errors import HeadsplatError
-from headsplat.files import writing
+from headsplat.files import check_pattern, writing
 
 _SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 _LONGEST_PAUSE = 600.0  # seconds; a longer gap between time stamps is damage, and not shown
@@ -146,7 +146,7 @@ class VideoWriter:
         Raises:
             HeadsplatError: an unknown suffix, or a pattern without a place for one number.
         """
-        self.path, self.fps, self.quality = Path(path), fps, quality
+        self.path, self.fps, self.quality = check_pattern(path), fps, quality
         self._sound = sound
         self._copy: SoundCopy | None = None
         self._numbered = "%" in self.path.name
@@ -157,10 +157,6 @@ class VideoWriter:
         self._temporary: Path | None = None
         self._written: list[Path] = []
         suffix = self.path.suffix.lower()
-        if self._numbered and not _counts(self.path.name):
-            raise HeadsplatError(
-                f"{self.path.name} does not number pictures; give a pattern such as frames/%05d.png."
-            )
         if not self._numbered and suffix not in _SUFFIXES:
             raise HeadsplatError(
                 f"Cannot write {self.path.name}: a video's name must end in .mp4, .mov, .mkv or .webm, "
@@ -262,14 +258,6 @@ class VideoWriter:
             self._copy = SoundCopy(self._container, self.path.suffix.lower(), self._sound)
         self._stream = stream
         return stream
-
-
-def _counts(pattern: str) -> bool:
-    """Whether a name has a place for one number, and differs by it."""
-    try:
-        return pattern % 0 != pattern % 1
-    except (TypeError, ValueError):
-        return False
 
 
 def _to_rgb(frame: Any) -> np.ndarray:

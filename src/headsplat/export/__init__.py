@@ -12,6 +12,7 @@ import numpy as np
 from headsplat.avatar import Avatar
 from headsplat.errors import HeadsplatError
 from headsplat.export.still import Axes
+from headsplat.files import check_pattern
 from headsplat.motion import Motion, select
 
 SUFFIXES = (".html", ".ply", ".spz", ".splat", ".glb", ".zip")
@@ -95,12 +96,8 @@ def export_frames(
     Raises:
         HeadsplatError: the pattern has no number or no such suffix, or the motion does not fit the avatar.
     """
-    pattern = Path(pattern)
-    try:
-        numbered = pattern.name % 0 != pattern.name % 1
-    except (TypeError, ValueError):
-        numbered = False
-    if not numbered or pattern.suffix.lower() not in (".ply", ".spz", ".splat", ".glb"):
+    pattern = check_pattern(pattern)
+    if "%" not in pattern.name or pattern.suffix.lower() not in (".ply", ".spz", ".splat", ".glb"):
         raise HeadsplatError(f"{pattern.name!r} does not number still files; write it like %05d.ply.")
     motion, _ = select(motion.check(), avatar.expressions, avatar.joints)
     paths = []
