@@ -266,9 +266,10 @@ def _front(
     camera = view.frame.camera
     step = config.pixel_step * view.shape[1] / 512
     # On the head's own skin only hair and clothes are lifted; elsewhere whatever the matte holds.
-    cover = smoothstep(
-        np.maximum(field.hair, field.clothes * smoothstep(field.height, 0.05, -0.08)), 0.3, 0.75
-    )
+    worn = smoothstep(field.clothes * smoothstep(field.height, 0.05, -0.08), 0.3, 0.75)
+    cover = np.maximum(
+        smoothstep(field.hair, 0.45, 0.85), worn
+    )  # the hairline's mixed pixels stay on the skin
     # Single strands where the cheek turns away would lie on it as dark flecks.
     whole = cv2.morphologyEx(
         cover.astype(np.float32), cv2.MORPH_OPEN, disk(max(1, round(0.03 * view.size / step)))

@@ -155,7 +155,10 @@ def lift_surface(sights: Sequence[Sight], hair: HairVolume, config: LiftConfig) 
         phi, arc, _ = capsule_coordinates(view.rest)
         covered = at(hair.at(hair.presence, phi, arc))
         under = 0.9 * _stubble(view, segments) if hair.cropped else 0.72 * hair_median(view, segments)
-        dark = smoothstep(covered, 0.35, 0.75) * (1 - smoothstep(w_own, 0.2, 0.6)) * skin * (behind > -0.012)
+        dark = smoothstep(covered, 0.35, 0.75) * (1 - smoothstep(w_own, 0.2, 0.6)) * (behind > -0.012)
+        if not hair.cropped:  # what a fringe hides lies in its shadow
+            dark = np.maximum(dark, smoothstep(own.hair, 0.3, 0.6) * (own.weight > 0) * own.matte)
+        dark = dark * skin
         colours = colours * (1 - dark[:, None]) + dark[:, None] * under
         side = at(model.template[:, 0].astype(float))
         for sign, hidden in zip((-1, 1), hair.hidden_ears, strict=True):
@@ -324,11 +327,14 @@ def _relit(
     and far from there by the shading.
     """
     model, at = view.model, shading.at_vertices
+    # In the middle both are the same place and tell nothing.
+    aside = abs((model.template[model.faces[face], 0] * barycentric).sum(1))
+    both = both * smoothstep(aside, 0.008, 0.025)
     ratio = np.log((own.colours + 0.02) / (other.colours + 0.02))
     total, mean = to_vertices(model, face, barycentric, both * (abs(ratio).max(1) < 1.5), ratio)
-    expected = np.log(np.maximum(at, 0.1) / np.maximum(at[view.mirror], 0.1))
+    expected = np.log(np.maximum(at, 0.1) / np.maximum(at[view.mirror], 0.1))[:, None]
     total = np.minimum(total, 1) * (total > 0.1)
-    known = diffuse(view.regions.laplacian, total, mean, 1.0, np.tile(expected[:, None], (1, 3)), 2e-3)
+    known = expected + diffuse(view.regions.laplacian, total, mean - expected, 1.0, np.zeros_like(mean), 2e-3)
     return np.exp((np.clip(known, -1.2, 1.2)[model.faces[face]] * barycentric[..., None]).sum(1))
 
 
