@@ -152,6 +152,17 @@ def test_a_place_that_refuses_is_named_in_one_sentence(here: Path) -> None:
     assert b"none/such" in done.stderr and b"Traceback" not in done.stderr
 
 
+def test_a_missing_system_library_is_named(here: Path) -> None:
+    code = (
+        "import headsplat.doctor as d\n"
+        "def examine(): raise ImportError('libGL.so.1: cannot open shared object file: No such file')\n"
+        "d.examine = examine"
+    )
+    done = process("doctor", code=code, capture_output=True)
+    assert done.returncode == 2
+    assert b"apt install libgl1" in done.stderr and done.stderr.count(b"\n") == 1
+
+
 def test_too_little_memory_is_said(here: Path) -> None:
     code = "import headsplat.doctor as d; d.examine = lambda: bytearray(1 << 62)"
     done = process("doctor", code=code, capture_output=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,6 +24,15 @@ from headsplat.terminal import fail, hush, mute
 __all__ = ["app", "data", "judge", "main", "make", "show", "train"]
 
 
+_EXTRAS = {"torch": "torch", "gsplat": "cuda", "starlette": "web", "uvicorn": "web", "tensorboard": "train"}
+_SYSTEM = {
+    "libGL.so.1": "libgl1",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libglib-2.0.so.0": "libglib2.0-0",
+}
+"""Libraries that OpenCV wants, to the packages that hold them; bare containers lack them."""
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 the user can put it right, 130 stopped by Ctrl-C.
 
@@ -30,9 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     _unwind_when_told_to_stop()
     hush()
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app.cli(
-            args=understand(sys.argv[1:] if arguments is None else arguments),
+            args=understand(words),
             prog="headsplat",
             description="Animatable 3D Gaussian head avatars: a photo in, a moving head out.",
             config=(tyro.conf.FlagCreatePairsOff,),
@@ -43,9 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         package = (error.name or "").split(".")[0]
         if package in ("", "headsplat"):
             raise
+        extra = "train" if words[:1] == ["train"] else _EXTRAS.get(package, "create")
+        python = os.path.relpath(sys.executable) if sys.executable.startswith(os.getcwd()) else sys.executable
         fail(
-            f"This needs the package {package}; install it with `pip install 'headsplat[{_extra(package)}]'`."
+            f"This needs the package {package}; install it with `{python} -m pip install "
+            f"'headsplat[{extra}]'`."
         )
+    except ImportError as error:
+        library = re.match(r"(lib[\w.+-]+): cannot open shared object", str(error))
+        if library is None:
+            raise
+        package = _SYSTEM.get(library[1], f"the package that holds {library[1]}")
+        fail(f"The system library {library[1]} is missing; on Debian and Ubuntu: apt install {package}.")
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
         mute()
         sys.exit(141)
@@ -67,7 +88,3 @@ def _unwind_when_told_to_stop() -> None:
         kind = getattr(signal, name, None)
         if kind is not None and signal.getsignal(kind) is not signal.SIG_IGN:  # nohup
             signal.signal(kind, lambda *_, status=status: sys.exit(status))
-
-
-def _extra(package: str) -> str:
-    return {"torch": "torch", "gsplat": "cuda", "starlette": "web", "uvicorn": "web"}.get(package, "create")

@@ -72,6 +72,7 @@ def create(
     weights: Path | None = None,
     flame: Path | None = None,
     flame_shape: Path | None = None,
+    device: str = "cpu",
     json: bool = False,
 ) -> None:
     """Turn a photo, several photos of one person, or a clip into an avatar.
@@ -98,6 +99,7 @@ def create(
         weights: checkpoint of the method: a .safetensors file, or GAGAvatar.pt (lam, gagavatar).
         flame: flame2023.pkl, if the checkpoint holds no copy of it (lam); FLAME_with_eye.pt (gagavatar).
         flame_shape: canonical_flame_param.npz of this person, if there is one (lam).
+        device: cpu, cuda or cuda:1, where the network runs (lam, gagavatar).
         json: print one machine-readable line last.
     """
     if refine < 0:
@@ -133,6 +135,7 @@ def create(
         weights=weights,
         flame=flame,
         flame_shape=flame_shape,
+        device=device,
     )
     finish(facts, _created(facts), json)
 

@@ -72,6 +72,7 @@ def run_training(
     Raises:
         HeadsplatError: of the settings, the data, the device or the folder.
     """
+    from headsplat.nets.device import check_device
     from headsplat.train import loop
     from headsplat.train.settings import override
 
@@ -85,7 +86,7 @@ def run_training(
         raise HeadsplatError(f"--iterations is {iterations}; give 1 or more.")
     steps = () if iterations is None else (f"iterations={iterations}",)
     settings = override(module.PRESETS[preset](), (*changes, *steps))
-    _check_device(device)
+    check_device(device)
     said = {"method": method, "preset": preset, "data": [str(d) for d in data], **asdict(settings)}
     with Status("Reading the recording") as status:
         subject = module.trainable(data, settings, device)
@@ -104,14 +105,3 @@ def run_training(
     judged = "".join(f", {name} {value:.4g}" for name, value in outcome.judged.items())
     left = "" if outcome.reason == "finished" else " (out of time; the same command goes on)"
     return facts, f"{out}: {outcome.iteration} iterations in {outcome.seconds:.0f} s{judged}{left}"
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    if device == "cpu":
-        return
-    if not device.startswith("cuda"):
-        raise HeadsplatError(f"There is no device {device!r}; give cpu or cuda.")
-    if not torch.cuda.is_available():
-        raise HeadsplatError("This machine has no CUDA GPU that torch can use; leave --device out.")
