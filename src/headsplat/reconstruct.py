@@ -37,6 +37,7 @@ def reconstruct(
     weights: str | os.PathLike[str] | None = None,
     flame: str | os.PathLike[str] | None = None,
     flame_shape: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
     progress: Callable[[float], None] | None = None,
 ) -> Avatar:
     """Turn a photo of a person, several photos, a clip or a recording into an avatar.
@@ -57,6 +58,7 @@ def reconstruct(
         flame: the FLAME file, if the checkpoint is on FLAME and holds no copy (lam: flame2023.pkl,
             gagavatar: FLAME_with_eye.pt).
         flame_shape: canonical_flame_param.npz or its folder with this person's FLAME shape, if known (lam).
+        device: "cpu" or "cuda", where the network runs (lam, gagavatar).
         progress: called with 0..1 as the work proceeds.
 
     Returns:
@@ -78,9 +80,9 @@ def reconstruct(
             options = {"views": views, "tolerant": tolerant, "face": face}
             avatar, frame = _by_lift(photo, gaussians, refine, restyle, tell, **options)
         case "lam":
-            avatar, frame = _by_lam(photo, face, restyle, weights, flame, flame_shape, tell)
+            avatar, frame = _by_lam(photo, face, restyle, weights, flame, flame_shape, device, tell)
         case "gagavatar":
-            avatar, frame = _by_gagavatar(photo, face, restyle, weights, flame, tell)
+            avatar, frame = _by_gagavatar(photo, face, restyle, weights, flame, device, tell)
         case _:
             raise HeadsplatError(f"There is no method named {method!r}; there are lift, lam and gagavatar.")
     info = {
@@ -241,6 +243,7 @@ def _by_lam(
     weights: str | os.PathLike[str] | None,
     flame: str | os.PathLike[str] | None,
     flame_shape: str | os.PathLike[str] | None,
+    device: str,
     tell: Callable[[float], None],
 ) -> tuple[Avatar, Frame]:
     """The avatar and its frame; see `reconstruct`."""
@@ -252,12 +255,14 @@ def _by_lam(
     from headsplat.data.flame_folder import read_flame_shape
     from headsplat.head.flame import load_flame
     from headsplat.methods import lam
+    from headsplat.nets.device import check_device
 
+    check_device(device)
     head = None if flame is None else load_flame(flame)
     betas = None if flame_shape is None else read_flame_shape(flame_shape)
     frame = _tracked(one, face, restyle, 1024)
     tell(0.1)
-    return lam.reconstruct(frame, weights, flame=head, betas=betas), frame
+    return lam.reconstruct(frame, weights, flame=head, betas=betas, device=device), frame
 
 
 def _by_gagavatar(
@@ -266,6 +271,7 @@ def _by_gagavatar(
     restyle: Restyle | None,
     weights: str | os.PathLike[str] | None,
     flame: str | os.PathLike[str] | None,
+    device: str,
     tell: Callable[[float], None],
 ) -> tuple[Avatar, Frame]:
     """The avatar and its frame; see `reconstruct`."""
@@ -275,11 +281,13 @@ def _by_gagavatar(
         )
     one = _only_one(photo, "GAGAvatar")
     from headsplat.methods import gagavatar
+    from headsplat.nets.device import check_device
 
+    check_device(device)
     eyed = None if flame is None else gagavatar.load_flame_with_eye(flame)
     frame = _tracked(one, face, restyle)
     tell(0.1)
-    return gagavatar.reconstruct(frame, weights, flame=eyed), frame
+    return gagavatar.reconstruct(frame, weights, flame=eyed, device=device), frame
 
 
 def _only_one(photo: Source | Sequence[Source], method: str) -> Source:
