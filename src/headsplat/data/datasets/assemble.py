@@ -45,6 +45,22 @@ def intrinsics(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
 
 
+def intrinsic_fields(camera: Camera) -> dict[str, Any]:
+    """A camera's intrinsics under the names of VHAP's and NeRF's indices; sizes are whole numbers."""
+    K = np.asarray(camera.K, np.float64)
+    angles = 2 * np.arctan([camera.width / (2 * K[0, 0]), camera.height / (2 * K[1, 1])])
+    return {
+        "fl_x": float(K[0, 0]),
+        "fl_y": float(K[1, 1]),
+        "cx": float(K[0, 2]),
+        "cy": float(K[1, 2]),
+        "w": camera.width,
+        "h": camera.height,
+        "camera_angle_x": float(angles[0]),
+        "camera_angle_y": float(angles[1]),
+    }
+
+
 def is_there(path: Path) -> bool:
     """Whether there is such a file; also answers for names that no file can have."""
     return os.path.isfile(path)

@@ -11,6 +11,9 @@ from headsplat.gaussians import axis_angle_to_matrix
 from headsplat.head.model import HeadModel
 
 JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
+SHAPES = 300
+MOUTH_OPEN = 0.3
+"""Jaw rotation about x of VHAP's canonical pose, radians."""
 ABOUT = np.array([[0.0, -0.15, -0.01], [0.0, -0.06, -0.01]])
 """(2, 3) root and neck joint of an average head in FLAME's frame, metres, to some two centimetres."""
 ABOUT_NOTE = (

@@ -24,7 +24,14 @@ import numpy as np
 
 from headsplat.camera import Camera
 from headsplat.data.dataset import Dataset, View
-from headsplat.data.datasets.assemble import is_rigid
+from headsplat.data.datasets.assemble import (
+    GL_TO_CV,
+    MOST_PIXELS,
+    intrinsic_fields,
+    intrinsics,
+    is_rigid,
+)
+from headsplat.data.datasets.flame_pose import MOUTH_OPEN, SHAPES
 from headsplat.data.datasets.untrusted import inside, read_npz
 from headsplat.data.image import read_image
 from headsplat.errors import HeadsplatError
@@ -33,13 +40,6 @@ from headsplat.files import writing
 INDEX = "headsplat.json"
 FORMAT, VERSION = "headsplat.recording", 1
 _SPLITS = ("train", "val", "test")
-_GL = np.diag([1.0, -1.0, -1.0, 1.0])
-_CAMERA_FIELDS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
-_MOST_PIXELS = 16384
-"""A camera wider or higher than this is a mistake."""
-_FLAME_SHAPES = 300
-_MOUTH_OPEN = 0.3
-"""Jaw rotation about x of VHAP's canonical pose, radians."""
 
 
 def picture_paths(root: Path, timestep: int, camera: int = 0) -> tuple[Path, Path]:
@@ -105,7 +105,7 @@ def write_index(dataset: Dataset, flame: Dataset | None = None) -> None:
             frame["flame_param_path"] = f"flame_param/{frame['timestep_index']:05d}.npz"
     first = dataset.views[0]
     shared = {
-        **_intrinsics(first.camera),
+        **intrinsic_fields(first.camera),
         "timestep_indices": sorted({view.timestep for view in dataset.views}),
         "camera_indices": sorted({view.camera_index for view in dataset.views}),
     }
@@ -189,30 +189,19 @@ def last_tenth(count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _frame(root: Path, view: View) -> dict[str, Any]:
-    T_world_camera = np.linalg.inv(np.asarray(view.camera.viewmat, np.float64)) @ _GL
+    T_world_camera = np.linalg.inv(np.asarray(view.camera.viewmat, np.float64)) @ GL_TO_CV
     return {
         "timestep_index": view.timestep,
         "timestep_index_original": view.timestep,
         "timestep_id": f"{view.timestep:05d}",
         "camera_index": view.camera_index,
         "camera_id": f"{view.camera_index:02d}",
-        **_intrinsics(view.camera),
+        **intrinsic_fields(view.camera),
         "transform_matrix": T_world_camera.tolist(),
         "file_path": view.image.relative_to(root).as_posix(),
         **({} if view.mask is None else {"fg_mask_path": view.mask.relative_to(root).as_posix()}),
         "head_param_path": f"head_param/{view.timestep:05d}.npz",
     }
-
-
-def _intrinsics(camera: Camera) -> dict[str, Any]:
-    K = np.asarray(camera.K, np.float64)
-    angles = 2 * np.arctan([camera.width / (2 * K[0, 0]), camera.height / (2 * K[1, 1])])
-    values = (K[0, 0], K[1, 1], K[0, 2], K[1, 2], camera.width, camera.height, *angles.tolist())
-    return dict(zip(_CAMERA_FIELDS, map(_plain, values), strict=True))
-
-
-def _plain(value: Any) -> int | float:
-    return value if isinstance(value, int) else float(value)
 
 
 def _write_parameters(root: Path, view: View) -> None:
@@ -233,7 +222,7 @@ def _write_parameters(root: Path, view: View) -> None:
 def _write_flame(root: Path, flame: Dataset) -> None:
     """FLAME's parameters of each moment, and the canonical pose: at rest with the mouth open."""
     arrays: dict[str, np.ndarray] = {}
-    shape = np.zeros(_FLAME_SHAPES, np.float32)
+    shape = np.zeros(SHAPES, np.float32)
     shape[: len(flame.shape)] = flame.shape
     for view in flame.views:
         rotations = np.asarray(view.rotations, np.float32)
@@ -249,7 +238,7 @@ def _write_flame(root: Path, flame: Dataset) -> None:
         with writing(root / "flame_param" / f"{view.timestep:05d}.npz") as temporary:
             np.savez(temporary, **arrays)
     canonical = {name: np.zeros_like(value) for name, value in arrays.items()}
-    canonical["shape"], canonical["jaw_pose"][0, 0] = shape, _MOUTH_OPEN
+    canonical["shape"], canonical["jaw_pose"][0, 0] = shape, MOUTH_OPEN
     with writing(root / "canonical_flame_param.npz") as temporary:
         np.savez(temporary, **canonical)
 
@@ -291,19 +280,17 @@ def _view(folder: Path, frame: dict[str, Any], expressions: int, joints: int) ->
     try:
         timestep, index = int(frame["timestep_index"]), int(frame["camera_index"])
         width, height = int(frame["w"]), int(frame["h"])
-        K = np.array(
-            [[frame["fl_x"], 0, frame["cx"]], [0, frame["fl_y"], frame["cy"]], [0, 0, 1]], np.float64
-        )
+        K = intrinsics(frame["fl_x"], frame["fl_y"], frame["cx"], frame["cy"])
         pose = np.array(frame["transform_matrix"], np.float64)
         image = inside(folder, frame["file_path"])
         mask = inside(folder, frame["fg_mask_path"]) if "fg_mask_path" in frame else None
         parameters = inside(folder, frame["head_param_path"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise HeadsplatError(f"{source} has a damaged frame ({error}); track the video again.") from error
-    sizes = 0 < width <= _MOST_PIXELS and 0 < height <= _MOST_PIXELS and timestep >= 0 and index >= 0
+    sizes = 0 < width <= MOST_PIXELS and 0 < height <= MOST_PIXELS and timestep >= 0 and index >= 0
     if not (sizes and np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and is_rigid(pose, 1e-3)):
         raise HeadsplatError(f"{source} has an impossible camera at frame {timestep}; track the video again.")
-    viewmat = np.linalg.inv(pose @ _GL).astype(np.float32)
+    viewmat = np.linalg.inv(pose @ GL_TO_CV).astype(np.float32)
     shapes = {
         "expression": (expressions,),
         "rotations": (joints, 3),

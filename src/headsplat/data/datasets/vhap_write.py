@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from headsplat.data.dataset import OVER_WHITE, Dataset, View
-from headsplat.data.datasets.assemble import GL_TO_CV, camera_of, index_json
-from headsplat.data.datasets.flame_pose import JOINTS, open_flame, rest_joints, rigid
+from headsplat.data.datasets.assemble import GL_TO_CV, camera_of, index_json, intrinsic_fields
+from headsplat.data.datasets.flame_pose import JOINTS, MOUTH_OPEN, SHAPES, open_flame, rest_joints, rigid
 from headsplat.data.datasets.vhap import (
     FRONT_CAMERA,
     OFFSETS,
@@ -29,9 +29,7 @@ from headsplat.files import writing
 from headsplat.gaussians import axis_angle_to_matrix, matrix_to_quat, quat_to_axis_angle
 from headsplat.head.model import HeadModel
 
-SHAPE, EXPRESSIONS = 300, 100
-MOUTH_OPEN = 0.3
-"""Jaw rotation of the canonical pose about x, radians."""
+EXPRESSIONS = 100
 _OFF_CENTRE = 1e-3  # metres
 
 
@@ -173,7 +171,7 @@ def _parameters(
             "neck_pose": rotations[1:2],
             "jaw_pose": rotations[2:3],
             "eyes_pose": rotations[3:].reshape(1, 6),
-            "shape": _fill(dataset.shape, SHAPE),
+            "shape": _fill(dataset.shape, SHAPES),
             "expr": _fill(view.expression, EXPRESSIONS)[None],
         }
         table[timestep] = {name: value.astype(np.float32) for name, value in arrays.items()}
@@ -225,20 +223,16 @@ def _frame(view: View, shift: np.ndarray, rig: bool, camera_id: str) -> dict[str
     # In the precision of a `Camera`, so that reading and writing again changes nothing.
     viewmat = np.asarray(camera_of(moved, K, camera.width, camera.height).viewmat, np.float64)
     T_world_camera = np.linalg.inv(viewmat) @ GL_TO_CV
+    fields = intrinsic_fields(camera)
+    if rig:  # counted from below
+        fields["cy"] = float(camera.height - K[1, 2])
     return {
         "timestep_index": view.timestep,
         "timestep_index_original": view.timestep,
         "timestep_id": f"{view.timestep:05d}",
         "camera_index": view.camera_index,
         "camera_id": camera_id,
-        "cx": float(K[0, 2]),
-        "cy": float(camera.height - K[1, 2] if rig else K[1, 2]),
-        "fl_x": float(K[0, 0]),
-        "fl_y": float(K[1, 1]),
-        "h": camera.height,
-        "w": camera.width,
-        "camera_angle_x": float(2 * np.arctan(camera.width / (2 * K[0, 0]))),
-        "camera_angle_y": float(2 * np.arctan(camera.height / (2 * K[1, 1]))),
+        **fields,
         "transform_matrix": T_world_camera.tolist(),
         "file_path": f"images/{stem}.png",
         "fg_mask_path": f"fg_masks/{stem}.png",
@@ -246,7 +240,7 @@ def _frame(view: View, shift: np.ndarray, rig: bool, camera_id: str) -> dict[str
     }
 
 
-_SHARED = ("cx", "cy", "fl_x", "fl_y", "h", "w", "camera_angle_x", "camera_angle_y")
+_SHARED = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
 
 
 def _write_indices(
