@@ -33,7 +33,7 @@ def animate(rig: TorchRig, poses: Poses, out: Cloud | None = None) -> Cloud:
         rig.mean_changes,
         rig.frame_changes if frames else rig.mean_changes,
         rig.look_changes if looks else rig.mean_changes,
-        poses.weights,
+        poses.weights if poses.weights.numel() else poses.matrices,  # the kernel reads one number at least
         poses.matrices,
         poses.turns,
         means,
