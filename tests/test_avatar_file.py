@@ -232,6 +232,13 @@ def test_damage_is_named_in_one_sentence(
     assert str(caught.value).endswith(".")
 
 
+def test_a_checkpoint_of_half_numbers_is_told_from_damage(tmp_path: Path) -> None:
+    header = b'{"weight":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(HeadsplatError, match="'BF16', which no avatar has"):
+        load_avatar(tmp_path / "model.safetensors")
+
+
 @given(data=st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_crash_the_reader(tmp_path: Path, data: st.DataObject) -> None:

@@ -85,6 +85,12 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
         raise HeadsplatError(f"{path} is cut off in its header; copy or download it again.")
     try:
         header = json.loads(data[8 : 8 + length])
+        kinds = {str(v["dtype"]) for k, v in header.items() if k != "__metadata__"}
+        if kinds - set(_DTYPES):
+            raise HeadsplatError(
+                f"{path} holds numbers of the type {min(kinds - set(_DTYPES))[:20]!r}, which no avatar has; "
+                "give an .avatar file."
+            )
         entries = {str(k): _entry(v) for k, v in header.items() if k != "__metadata__"}
         metadata = {str(k): str(v) for k, v in header.get("__metadata__", {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
