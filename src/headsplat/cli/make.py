@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
@@ -13,8 +13,13 @@ from headsplat.cli.app import Output, expect_suffix, read_motion, verb
 from headsplat.errors import HeadsplatError
 from headsplat.terminal import Status, finish, progress, say
 
+if TYPE_CHECKING:
+    from headsplat.avatar import Avatar
+
 UNSURE = 0.3
 """Confidence of a photo below which `create` warns."""
+DARK = 0.12
+"""Value of the brighter parts of a person, 0..1, below which `create` warns."""
 
 
 @verb
@@ -292,11 +297,8 @@ def _create(photo: Any, output: Path, notes: dict[str, Any] | None = None, **opt
     avatar.info.update(notes or {})
     save_avatar(avatar, output)
     measured = avatar.info
-    if measured["confidence"] < UNSURE:
-        say(
-            f"The face is covered, turned far, or hardly a face (confidence {measured['confidence']:.2f}): "
-            "look at the avatar before you use it."
-        )
+    for remark in _remarks(avatar):
+        say(remark)
     fit = {}  # an avatar on FLAME has no pose in the photo to be measured in
     if "source_psnr" in measured:
         fit = {
@@ -314,6 +316,23 @@ def _create(photo: Any, output: Path, notes: dict[str, Any] | None = None, **opt
         "seconds": round(measured["seconds"], 2),
         **(notes or {}),
     }
+
+
+def _remarks(avatar: Avatar) -> list[str]:
+    """What whoever gave the photo should know about it, one sentence each."""
+    import numpy as np
+
+    remarks, sure = [], float(avatar.info["confidence"])
+    if sure < UNSURE:
+        remarks.append(
+            f"The face is covered, turned far, or hardly a face (confidence {sure:.2f}): look at the avatar "
+            "before you use it."
+        )
+    colors = avatar.gaussians.features[avatar.seen > 0.5]
+    # The nine tenths, since dark skin, hair and clothes are not a dark photo.
+    if avatar.refiner is None and colors.size and np.quantile(colors, 0.9) < DARK:
+        remarks.append("The photo is very dark, and so is the avatar: brighten the photo and make it again.")
+    return remarks
 
 
 def _learn(
