@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -154,6 +155,23 @@ def test_a_studio_started_again_in_its_folder_knows_its_avatars(
     again = restored[job["id"]]
     assert again.public() | {"stage": "done"} == job
     assert again.avatar.exists() and again.uploads[0].path.exists()
+
+
+def test_a_folder_with_other_things_in_it_keeps_them(tmp_path: Path) -> None:
+    pytest.importorskip("starlette")
+    from headsplat.web.studio.app import studio_app
+
+    folder = tmp_path / "mine"
+    (folder / "uploads" / "album").mkdir(parents=True)
+    (folder / "uploads" / "wedding.jpg").write_bytes(b"dear to somebody")
+    forgotten = folder / "uploads" / "0123456789abcdef"
+    forgotten.write_bytes(b"dropped, but no avatar was made of it")
+    (folder / "jobs" / "x").mkdir(parents=True)
+    uploads = [{"id": "../../outside", "name": "a", "kind": "clip"}]
+    (folder / "jobs" / "x" / "job.json").write_text(json.dumps({"name": "a", "uploads": uploads}))
+    studio_app(folder, TOKEN, 8123)
+    assert (folder / "uploads" / "wedding.jpg").exists() and (folder / "uploads" / "album").is_dir()
+    assert not forgotten.exists()
 
 
 def test_closing_the_studio_ends_the_work(app: Any, folder: Path) -> None:

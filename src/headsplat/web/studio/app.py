@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from headsplat.web.server import App, local_app
 from headsplat.web.studio.jobs import MAX_REFINE, WORKER, Jobs
-from headsplat.web.studio.uploads import Refused, Upload, receive_upload
+from headsplat.web.studio.uploads import Refused, Upload, is_upload, receive_upload
 
 PAGE = Path(__file__).parent / "page"
 WEB = Path(__file__).parents[1]
@@ -42,7 +42,7 @@ def studio_app(folder: Path, token: str, port: int, worker: Sequence[str] = WORK
     jobs = Jobs(jobs_folder, uploads_folder, worker)
     uploads: dict[str, Upload] = {upload.id: upload for job in jobs.list() for upload in job.uploads}
     for path in uploads_folder.iterdir():
-        if path.stem not in uploads:
+        if is_upload(path.name) and path.stem not in uploads:
             path.unlink()  # dropped once, but no avatar was made of it
 
     async def page(request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import warnings
 from collections.abc import AsyncIterator
@@ -91,8 +92,19 @@ async def receive_upload(folder: Path, name: str, length: int | None, body: Asyn
         raise
 
 
+def is_upload(name: str) -> bool:
+    """Whether a file of this name is an upload or its preview; others are none of the studio's business."""
+    return re.fullmatch(r"[0-9a-f]{16}(\.jpg)?", name) is not None
+
+
 def restore_upload(folder: Path, id: str, name: str, kind: Kind) -> Upload:
-    """An upload that already lies in `folder` under its id."""
+    """An upload that already lies in `folder` under its id.
+
+    Raises:
+        ValueError: this is no id.
+    """
+    if not is_upload(id):
+        raise ValueError(f"{id} is no upload")
     return Upload(id, name, kind, folder / id, folder / f"{id}.jpg" if kind == "photo" else None)
 
 
