@@ -65,7 +65,7 @@ def openness(model: HeadModel) -> np.ndarray:
 def learn_shading(view: View, segments: Segments) -> Shading:
     """Fit brightness = linear in the normal, from the skin that faces the camera; cautious elsewhere."""
     model = view.model
-    normals = vertex_normals(_with_lids_shut(view), model.faces[view.regions.skin_faces])
+    normals = vertex_normals(view.posed, model.faces[view.regions.skin_faces])
     clear = 0.45 + 0.55 * openness(model)
     # At rest the lids are folded away; shut they lie as open as the cheek.
     clear = np.maximum(clear, 0.95 * np.clip(view.regions.lid / 0.05, 0, 1))
@@ -84,12 +84,3 @@ def learn_shading(view: View, segments: Segments) -> Shading:
     solution = np.linalg.solve(a.T @ a + ridge, a.T @ b + ridge @ [1.0, 0.0, 0.12, 0.12])
     factor = np.clip(basis @ solution, 0.62, 1.15) * clear
     return Shading(factor, float(factor[shown].mean()))
-
-
-def _with_lids_shut(view: View) -> np.ndarray:
-    """(V, 3) the photo's pose but for closed eyes: open lids are folded away and face anywhere."""
-    model, names = view.model, list(view.model.expression_names)
-    head = view.skin[model.joint_names.index("head"), :3, :3]
-    shut = [names.index("eyeBlinkLeft"), names.index("eyeBlinkRight")]
-    amount = np.clip(1 - np.asarray(view.frame.expression)[shut], 0, 1)
-    return view.posed + np.tensordot(amount, model.expression_basis[shut], 1) @ head.T

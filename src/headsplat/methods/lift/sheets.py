@@ -256,7 +256,8 @@ def _bust_reach(view: View, points: np.ndarray) -> np.ndarray:
     down = np.clip(-0.99 * corners[:, 1].mean(), 0.12, BUST_AXES[1])
     d = points[:, :2] - BUST_MIDDLE
     d = np.stack([d[:, 0] / np.where(d[:, 0] < 0, right, left), d[:, 1] / down], -1)
-    squarish = (abs(d) ** 6).sum(1) ** (1 / 6)
+    square = d * d
+    squarish = (square * square * square).sum(1) ** (1 / 6)
     return np.where(d[:, 1] < 0, squarish, abs(d[:, 0]))
 
 

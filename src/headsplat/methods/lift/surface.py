@@ -137,9 +137,9 @@ def lift_surface(sights: Sequence[Sight], hair: HairVolume, config: LiftConfig) 
         odd = (near_eye > 0.3) & ((bright(look.colours) < 0.72) | (bright(look.colours) > 1.5))
         donors.append(w * (1 - smoothstep(lids, 0.03, 0.12)) * smoothstep(to_eye, 0.003, 0.006) * ~odd)
     fill = _fill(view, segments, hair, shading, face, barycentric, own, other, donors)
-    # Lids are surrounded by shadow and make-up; most of their tone comes from the cheeks.
-    even = 0.96 * segments.skin_colour * (at(shading.at_vertices) / shading.at_skin)[:, None]
-    fill = fill + 0.7 * (lids * skin)[:, None] * (even - fill)
+    # Lids are surrounded by shadow and make-up; half of their tone comes from the cheeks.
+    even = segments.skin_colour * (at(shading.at_vertices) / shading.at_skin)[:, None]
+    fill = fill + 0.55 * (lids * skin)[:, None] * (even - fill)
     total = np.clip(w_own + w_other, 0, 1)[:, None]
     mixed = own.colours * w_own[:, None] + other.colours * w_other[:, None]
     mixed = mixed / np.maximum(w_own + w_other, 1e-6)[:, None]
