@@ -92,6 +92,14 @@ def test_info_is_short_for_people_and_whole_for_programs(
     assert json.loads(said(capsys, "info", "b.avatar", "--json")[1])["info"] == info
 
 
+def test_numbers_that_json_lacks_become_null(capsys: pytest.CaptureFixture[str]) -> None:
+    from headsplat.terminal import finish
+
+    finish({"psnr": float("inf"), "each": [(1.5, float("nan"))]}, "", as_json=True)
+    line = capsys.readouterr().out
+    assert json.loads(line, parse_constant=pytest.fail) == {"psnr": None, "each": [[1.5, None]]}
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(here: Path) -> None:
     """As with `| head -1`: standard output is a pipe that nobody reads."""
     for words in (("--help",), ("info", "a.avatar")):

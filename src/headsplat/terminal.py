@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable
@@ -50,6 +51,7 @@ def finish(facts: dict[str, Any], text: str, as_json: bool) -> None:
     """
     if sys.stdout is None or not (as_json or text):
         return
+    facts = _plain(facts)
     line = json.dumps(facts, ensure_ascii=False) if as_json else text
     coding = sys.stdout.encoding or "utf-8"
     shown = line.encode(coding, "backslashreplace").decode(coding)
@@ -64,6 +66,15 @@ def finish(facts: dict[str, Any], text: str, as_json: bool) -> None:
         raise HeadsplatError(
             f"It is done, but the result cannot be printed ({error.strerror}); free some space."
         ) from error
+
+
+def _plain(value: Any) -> Any:
+    """The value with null for numbers that JSON does not know, such as the PSNR of equal pictures."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def mute() -> None:
