@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import cache
+from io import StringIO
 from typing import Any
 from weakref import WeakSet
 
@@ -282,7 +283,7 @@ def _boxes(near: bool) -> Any:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keep the C++ libraries' chatter off standard error while models load."""
+    """Keep off standard error what the C++ libraries, and Python's for them, say while models load."""
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
@@ -290,7 +291,8 @@ def silence() -> Iterator[None]:
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)
-        yield
+        with redirect_stderr(StringIO()):
+            yield
     finally:
         sys.stderr.flush()
         os.dup2(saved, 2)
