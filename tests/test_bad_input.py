@@ -192,6 +192,7 @@ CASES = {
     "transparent JPEG": ("render a.avatar -o o.jpg --size 32 --background transparent", "JPEG"),
     "sheet with a view": (f"{RENDER} --contact --yaw 30", "--yaw"),
     "no such motion": (f"{ANIMATE} --motion dance", "hello, speak, range"),
+    "sound for a motion": (f"{ANIMATE} --motion speech.wav", "--audio"),
     "missing CSV": (f"{ANIMATE} --motion none.csv", "no file"),
     "CSV with columns missing": (f"{ANIMATE} --motion columns.csv", "lacks the columns"),
     "CSV cut off": (f"{ANIMATE} --motion cut.csv", "line 9"),

@@ -51,6 +51,11 @@ def read_motion(source: str | Path, progress: Callable[[str, float], None] | Non
         from headsplat.track.video import track_video
 
         return track_video(source, progress=progress)
+    if suffix in (".wav", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".flac"):
+        raise HeadsplatError(
+            f"{name} is a sound, and moves no face here; drop it on the page that `headsplat view` "
+            "opens, or give it with --audio beside a motion."
+        )
     raise HeadsplatError(
         f"There is no motion {name!r}; give {', '.join(TAKES)}, a Live Link Face .csv, a motion .json, "
         "a folder tracked with VHAP, or a video."
