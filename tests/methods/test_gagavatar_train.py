@@ -116,7 +116,7 @@ def test_every_parameter_gets_a_gradient(name: str, recording: Path) -> None:
 
 
 def test_the_mask_loss_teaches_coverage(recording: Path) -> None:
-    nothing = LossWeights(image=0, box=0, perceptual=0, lifting=0)
+    nothing = LossWeights(image=0, box=0, perceptual=0, lifting=0, mask=1)
     subject = learner(recording, replace(SETTINGS, loss=nothing))
     errors = [subject.step(i)["mask"] for i in range(15)]
     assert min(errors[-3:]) < 0.85 * errors[0]
