@@ -19,7 +19,7 @@ from headsplat.export.mesh_glb import export_mesh_glb, fitted_head
 from headsplat.gaussians import Gaussians
 from headsplat.head.free import load_free_head
 from headsplat.head.normals import vertex_normals
-from headsplat.methods.lift.regions import find_regions
+from headsplat.head.regions import find_regions
 from headsplat.takes import GAZE
 from synthetic import make_avatar
 

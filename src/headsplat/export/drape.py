@@ -7,7 +7,7 @@ import numpy as np
 from headsplat.gaussians import Gaussians, quat_to_matrix
 from headsplat.head.model import ShapedHead
 from headsplat.head.normals import vertex_normals
-from headsplat.methods.lift.regions import find_regions
+from headsplat.head.regions import find_regions
 
 # How far hair may stand off the scalp and clothes off the torso, metres.
 _HAIR_REACH, _CLOTHES_REACH = 0.11, 0.04

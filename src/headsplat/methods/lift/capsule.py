@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from headsplat.head.regions import HAIR_PLANE
 from headsplat.methods.lift.numeric import smoothstep, unit
-from headsplat.methods.lift.regions import HAIR_PLANE
 
 CENTRE = np.array([0.0, 0.050, 0.0])
 RADIUS = 0.1

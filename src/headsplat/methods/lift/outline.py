@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
+from headsplat.head.regions import NAPE
 from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep
-from headsplat.methods.lift.regions import NAPE
 from headsplat.methods.lift.segment import Sight
 from headsplat.methods.lift.view import vertex_normals
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from headsplat.head.regions import NAPE
 from headsplat.methods.lift.capsule import COLUMNS, ROWS, behind_plane, grid_axes, surface_normals
 from headsplat.methods.lift.numeric import inside, look_up, nearest_index, smoothstep, unit
-from headsplat.methods.lift.regions import NAPE
 from headsplat.methods.lift.segment import Segments, Sight
 from headsplat.methods.lift.view import View
 

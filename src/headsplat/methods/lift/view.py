@@ -12,8 +12,8 @@ from headsplat.clip import Frame
 from headsplat.errors import HeadsplatError
 from headsplat.gaussians import axis_angle_to_matrix
 from headsplat.head.model import HeadModel
+from headsplat.head.regions import Regions, find_regions
 from headsplat.methods.lift.numeric import fill_hull, fill_polygon, unit
-from headsplat.methods.lift.regions import Regions, find_regions
 from headsplat.raster.mesh import rasterize_mesh
 
 # MediaPipe FaceMesh point numbers; right and left are the subject's.

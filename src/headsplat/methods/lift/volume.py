@@ -16,6 +16,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
 from headsplat.camera import Camera
+from headsplat.head.regions import CROWN, NAPE
 from headsplat.methods.lift.capsule import (
     CENTRE,
     COLUMNS,
@@ -37,7 +38,6 @@ from headsplat.methods.lift.presence import (
     lowest_hair,
     smooth_scalp,
 )
-from headsplat.methods.lift.regions import CROWN, NAPE
 from headsplat.methods.lift.segment import Segments, Sight
 from headsplat.methods.lift.view import View
 from headsplat.raster.mesh import rasterize_mesh

@@ -1,4 +1,4 @@
-"""Regions of the free head that lift treats differently: scalp, ears, lids, lips; once per model."""
+"""Regions of the free head: scalp, ears, lids, lips; once per model."""
 
 from __future__ import annotations
 
