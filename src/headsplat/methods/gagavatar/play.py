@@ -61,6 +61,8 @@ def painter(network: Network, device: str) -> Callable[[Tensor, Tensor], Tensor]
         cover = alpha[..., None]
         if not matte:
             return torch.cat([on_black, torch.ones_like(cover)], -1)
+        # What is painted brighter than the Gaussians cover is there all the same.
+        cover = torch.maximum(cover, on_black.amax(-1, keepdim=True))
         straight = torch.where(cover > FAINTEST, on_black / cover.clamp(min=FAINTEST), on_black)
         return torch.cat([straight, cover], -1).clamp(0, 1)
 
